@@ -1,0 +1,1 @@
+"""pyruntime: compress trained networks and run them fast on CPUs."""
