@@ -1,0 +1,29 @@
+// Pooling of one output pixel at a time, channels-last: `count` input pixels, `channels` contiguous values each.
+//   max_u8, max_f32:  y[c] = max over i of x[i][c]           (count >= 1; a NaN wins)
+//   average_u8:       y[c] = clamp(rne(fma(f32(sum_i x[i][c] - count * zero_point_x), multiplier, zero_point_y)), 0, 255)
+//   average_f32:      y[c] = (sum_i x[i][c], i ascending from 0) / divisor
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/isa.h"
+
+namespace pyruntime {
+
+struct PoolKernels {
+  const char* name;
+  Isa isa;
+  void (*max_u8)(const uint8_t* const* x, int count, int channels, uint8_t* y);
+  void (*max_f32)(const float* const* x, int count, int channels, float* y);
+  void (*average_u8)(const uint8_t* const* x, int count, int channels, int32_t zero_point_x, float multiplier,
+                     float zero_point_y, uint8_t* y);
+  void (*average_f32)(const float* const* x, int count, int channels, float divisor, float* y);
+  // Global average of one image: `pixels` rows of `channels` bytes, `pitch` bytes apart.
+  void (*global_average_u8)(const uint8_t* x, ptrdiff_t pitch, int pixels, int channels, int32_t zero_point_x,
+                            float multiplier, float zero_point_y, uint8_t* y);
+};
+
+const PoolKernels* pool_kernels(int* count);
+
+}  // namespace pyruntime
