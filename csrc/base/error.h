@@ -1,4 +1,5 @@
-// The one exception of the core. The message is one line: what (node, tensor, option), what was found, what was expected.
+// The one exception of the core. The message is one line: what (node, tensor, option), what was found, what
+// was expected.
 #pragma once
 
 #include <stdexcept>

@@ -1,4 +1,5 @@
-// Instruction sets, weakest first. A kernel row names the one it needs; a plan may use every row up to its cap.
+// Instruction sets, weakest first. A kernel row names the one it needs; a plan may use every row up to its
+// cap.
 #pragma once
 
 namespace pyruntime {

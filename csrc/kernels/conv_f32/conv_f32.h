@@ -1,12 +1,13 @@
-// float32 convolution and dense layers, channels-last; the layers a recipe keeps in float and the float baseline.
+// float32 convolution and dense layers, channels-last; the layers a recipe keeps in float and the float
+// baseline.
 //
 //   acc = bias[o]; for t, for c in ascending order: acc = fma(x[p, t, c], w[o, t, c], acc)
 //   y   = clamp(acc + residual, lo, hi)       (the sum is skipped without residual; NaN passes the clamp)
 //
-// The order of the sum is part of the contract: results are bit-identical on every ISA because kernels vectorize over
-// output channels and pixels only. Addressing as in conv_int8.h, with all strides and offsets in bytes. The halo holds 0.
-// Kernels read exactly k channels of a tap (a float over-read could be NaN). bias is readable up to the next multiple
-// of 64 channels.
+// The order of the sum is part of the contract: results are bit-identical on every ISA because kernels
+// vectorize over output channels and pixels only. Addressing as in conv_int8.h, with all strides and offsets
+// in bytes. The halo holds 0. Kernels read exactly k channels of a tap (a float over-read could be NaN). bias
+// is readable up to the next multiple of 64 channels.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +30,7 @@ struct ConvF32Args {
   const float* bias = nullptr;      // [n], never null
   const float* residual = nullptr;  // pixel (0, 0), channel 0; null: none
   ptrdiff_t residual_row_stride = 0, residual_col_stride = 0;
-  float lo = 0.0f, hi = 0.0f;       // -inf, inf: no clamp
+  float lo = 0.0f, hi = 0.0f;  // -inf, inf: no clamp
 };
 
 struct ConvF32Kernel {

@@ -5,19 +5,22 @@
 //
 // Output pixels form a grid rows x cols; the input of tap t for pixel (r, c) starts at
 //   x + r * x_row_stride + c * x_col_stride + tap_offset[t]
-// and its k channels are contiguous. Activations are channels-last with a physical halo that holds the zero point, so no
-// tap needs a bounds check. A dense layer is one tap, cols = batch rows. All strides and offsets are in bytes.
+// and its k channels are contiguous. Activations are channels-last with a physical halo that holds the zero
+// point, so no tap needs a bounds check. A dense layer is one tap, cols = batch rows. All strides and offsets
+// are in bytes.
 //
 // Caller obligations
-//  - 64 readable bytes before the first and after the last activation touched: kernels read whole groups of 4 or 64
+//  - 64 readable bytes before the first and after the last activation touched: kernels read whole groups of 4
+//  or 64
 //    channels; weights of the padding channels are zero, so what is read there does not matter.
 //  - y may not overlap x. y holds u8 (1 byte) or f32 (4 bytes) per channel, channels contiguous.
-//  - n_begin is a multiple of the kernel's n_block; n_end is one too, or equals n. |acc| stays below 2^31: proved when
+//  - n_begin is a multiple of the kernel's n_block; n_end is one too, or equals n. |acc| stays below 2^31:
+//  proved when
 //    the weights are packed.
 //  - scratch has scratch_bytes(args) bytes, 64-byte aligned, private to the calling thread.
 //
-// Kernels are pure: no allocation, no threads, no exceptions, no globals. Weights are packed once per plan by the row's
-// own pack(), from the dense matrix [n][taps][k]; sparse rows find the zeros themselves.
+// Kernels are pure: no allocation, no threads, no exceptions, no globals. Weights are packed once per plan by
+// the row's own pack(), from the dense matrix [n][taps][k]; sparse rows find the zeros themselves.
 #pragma once
 
 #include <cstddef>
@@ -33,12 +36,12 @@ struct ConvInt8Args {
   ptrdiff_t x_row_stride = 0, x_col_stride = 0;
   const int32_t* tap_offset = nullptr;  // [taps]
   int taps = 1;
-  int k = 0;                            // channels per tap
+  int k = 0;  // channels per tap
   int rows = 1, cols = 0;
-  const void* w = nullptr;              // what pack() wrote, whole layer
-  int n = 0;                            // output channels of the layer
-  int n_begin = 0, n_end = 0;           // output channels to compute
-  void* y = nullptr;                    // pixel (0, 0), channel 0
+  const void* w = nullptr;     // what pack() wrote, whole layer
+  int n = 0;                   // output channels of the layer
+  int n_begin = 0, n_end = 0;  // output channels to compute
+  void* y = nullptr;           // pixel (0, 0), channel 0
   ptrdiff_t y_row_stride = 0, y_col_stride = 0;
   Requantize requantize;
   void* scratch = nullptr;
@@ -53,16 +56,16 @@ struct ConvInt8Weights {
 enum class WeightFormat { dense, block4, bitmask };
 
 struct ConvInt8Kernel {
-  const char* name;      // <family>_<types>_<block>__<isa>
+  const char* name;  // <family>_<types>_<block>__<isa>
   Isa isa;
-  WeightFormat format;   // what it executes: every weight, nonzero 1x4 blocks, nonzero weights
-  int n_block;           // granularity of n_begin / n_end
+  WeightFormat format;  // what it executes: every weight, nonzero 1x4 blocks, nonzero weights
+  int n_block;          // granularity of n_begin / n_end
   size_t (*packed_bytes)(const ConvInt8Weights&);
   void (*pack)(const ConvInt8Weights&, void* packed);  // packed is 64-byte aligned, packed_bytes() long
   size_t (*scratch_bytes)(const ConvInt8Args&);
   void (*run)(const ConvInt8Args&);
-  // Estimated cycles of one core for `pixels` output pixels of the whole layer when the fraction `density` of the
-  // units the format stores (weights or 1x4 blocks) is nonzero; the plan takes the cheapest usable row.
+  // Estimated cycles of one core for `pixels` output pixels of the whole layer when the fraction `density` of
+  // the units the format stores (weights or 1x4 blocks) is nonzero; the plan takes the cheapest usable row.
   double (*cost)(const ConvInt8Weights&, double density, int64_t pixels);
 };
 

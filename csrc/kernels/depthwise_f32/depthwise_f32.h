@@ -1,5 +1,6 @@
-// float32 depthwise convolution, channels-last: acc = bias[c]; for i, for j: acc = fma(x, w, acc); y = clamp(acc, lo, hi).
-// Addressing as in depthwise_int8.h, strides in bytes; the halo holds 0; order of the sum as in conv_f32.h.
+// float32 depthwise convolution, channels-last: acc = bias[c]; for i, for j: acc = fma(x, w, acc); y =
+// clamp(acc, lo, hi). Addressing as in depthwise_int8.h, strides in bytes; the halo holds 0; order of the sum
+// as in conv_f32.h.
 #pragma once
 
 #include <cstddef>

@@ -4,9 +4,9 @@
 //
 // The input of tap (i, j) for output pixel (row, col), channel 0, is at
 //   x + row * x_row_stride + col * x_col_stride + i * tap_row_stride + j * tap_col_stride       (bytes)
-// Same obligations as conv_int8.h (halo filled with the zero point, 64 readable bytes of slack on both sides). When
-// stride and dilation are 1, x_col_stride == tap_col_stride and kernels may reuse columns between pixels.
-// channel_begin is a multiple of 64; channel_end is one too, or equals channels.
+// Same obligations as conv_int8.h (halo filled with the zero point, 64 readable bytes of slack on both
+// sides). When stride and dilation are 1, x_col_stride == tap_col_stride and kernels may reuse columns
+// between pixels. channel_begin is a multiple of 64; channel_end is one too, or equals channels.
 #pragma once
 
 #include <cstddef>

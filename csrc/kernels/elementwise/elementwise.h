@@ -1,5 +1,5 @@
-// Element-wise operators on contiguous runs. `b_step` is 1 (b has n values) or 0 (b is one value for the whole run).
-// Formulas: docs/format.md, operators add, mul, sub, div, unary, prelu.
+// Element-wise operators on contiguous runs. `b_step` is 1 (b has n values) or 0 (b is one value for the
+// whole run). Formulas: docs/format.md, operators add, mul, sub, div, unary, prelu.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,21 @@ struct MulU8Params {
 };
 enum class BinaryF32 { add, sub, mul, div, prelu };
 enum class UnaryF32 {
-  relu, clip, leaky_relu, sigmoid, hard_sigmoid, hard_swish, tanh, gelu, gelu_tanh, silu, exp, sqrt, erf, neg, abs,
+  relu,
+  clip,
+  leaky_relu,
+  sigmoid,
+  hard_sigmoid,
+  hard_swish,
+  tanh,
+  gelu,
+  gelu_tanh,
+  silu,
+  exp,
+  sqrt,
+  erf,
+  neg,
+  abs,
   reciprocal
 };
 
@@ -28,7 +42,8 @@ struct ElementwiseKernels {
   void (*add_u8)(size_t n, const uint8_t* a, const uint8_t* b, int b_step, const AddU8Params& p, uint8_t* y);
   void (*mul_u8)(size_t n, const uint8_t* a, const uint8_t* b, int b_step, const MulU8Params& p, uint8_t* y);
   // y = clamp(a op b, lo, hi); lo = -inf, hi = inf: no clamp. NaN passes.
-  void (*binary_f32)(BinaryF32 op, size_t n, const float* a, const float* b, int b_step, float lo, float hi, float* y);
+  void (*binary_f32)(BinaryF32 op, size_t n, const float* a, const float* b, int b_step, float lo, float hi,
+                     float* y);
   // alpha, beta: clip lo, hi; leaky_relu alpha; hard_sigmoid alpha, beta. In place allowed.
   void (*unary_f32)(UnaryF32 op, size_t n, const float* x, float alpha, float beta, float* y);
   void (*softmax_f32)(size_t n, const float* x, float* y);  // one row

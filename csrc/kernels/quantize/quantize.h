@@ -1,8 +1,9 @@
-// f32 <-> 8 bits (docs/format.md, quantize and dequantize). `flip` is 0 for u8 and 0x80 for s8 output bytes: the quantized
-// value is computed as u8 with zero point zero_point (+128 for s8) and the byte is xored with flip.
-//   quantize:   y = clamp(rne(x / scale) + zero_point, 0, 255) ^ flip, x / scale one float32 division; NaN gives 0 ^ flip
-//   dequantize: y = f32(int(x ^ flip) - zero_point) * scale
-//   planes_to_pixels: quantize `channels` planes (plane_stride floats apart) of `n` values into n pixels of `channels`
+// f32 <-> 8 bits (docs/format.md, quantize and dequantize). `flip` is 0 for u8 and 0x80 for s8 output bytes:
+// the quantized value is computed as u8 with zero point zero_point (+128 for s8) and the byte is xored with
+// flip.
+//   quantize:   y = clamp(rne(x / scale) + zero_point, 0, 255) ^ flip, x / scale one float32 division; NaN
+//   gives 0 ^ flip dequantize: y = f32(int(x ^ flip) - zero_point) * scale planes_to_pixels: quantize
+//   `channels` planes (plane_stride floats apart) of `n` values into n pixels of `channels`
 //     bytes, y_pitch bytes apart: the layout change NCHW -> NHWC happens in the same pass.
 #pragma once
 

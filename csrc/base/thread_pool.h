@@ -1,0 +1,67 @@
+// Caller + N-1 workers. One parallel_for at a time per pool; tasks are claimed from a shared counter.
+//
+//  - Workers start on the first parallel_for with more than one task; none are made for one thread or at
+//  import.
+//  - After fork() the child's pool abandons the parent's threads (they do not exist there) and starts its
+//  own.
+//  - Idle workers spin for a bounded time (about 50 us), then sleep on a condition variable.
+//  - num_threads defaults to the CPUs this process may use: min(affinity mask, cgroup quota).
+#pragma once
+
+namespace pyruntime {
+
+// A reference to a callable void(int task, int thread); the callable outlives the call.
+class TaskRef {
+ public:
+  template <typename F>
+  TaskRef(F& f)  // NOLINT: implicit on purpose
+      : object_(&f),
+        call_([](void* object, int task, int thread) { (*static_cast<F*>(object))(task, thread); }) {}
+  void operator()(int task, int thread) const { call_(object_, task, thread); }
+
+ private:
+  void* object_;
+  void (*call_)(void*, int, int);
+};
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int num_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int num_threads() const { return num_threads_; }
+
+  // Runs f(task, thread) for every task in [0, tasks); thread is in [0, num_threads()) and no two tasks run
+  // on the same thread index at once. Returns when all are done. f must not throw. Concurrent callers take
+  // turns.
+  template <typename F>
+  void parallel_for(int tasks, F&& f) {
+    run(tasks, TaskRef(f));
+  }
+
+ private:
+  struct Impl;
+  void run(int tasks, TaskRef f);
+
+  int num_threads_;
+  Impl* impl_;  // deliberately leaked in a forked child, hence no smart pointer
+};
+
+// CPUs this process may use, at least 1.
+int default_num_threads();
+
+// While alive, float subnormals are flushed to zero on the calling thread (x86: FTZ and DAZ of MXCSR).
+class FlushSubnormals {
+ public:
+  FlushSubnormals();
+  ~FlushSubnormals();
+  FlushSubnormals(const FlushSubnormals&) = delete;
+  FlushSubnormals& operator=(const FlushSubnormals&) = delete;
+
+ private:
+  unsigned saved_ = 0;
+};
+
+}  // namespace pyruntime
