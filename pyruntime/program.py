@@ -1,0 +1,452 @@
+"""The program: what a `.pyrt` file says and what the runtime executes (docs/format.md, sections 1 and 2).
+
+Plain data, NumPy only. `validate` checks everything a reader may not trust; `OPERATORS` is the one list of
+operators and attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyruntime.errors import FileFormatError
+
+Array = npt.NDArray[Any]
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "f32": np.dtype(np.float32),
+    "u8": np.dtype(np.uint8),
+    "s8": np.dtype(np.int8),
+    "s32": np.dtype(np.int32),
+    "s64": np.dtype(np.int64),
+}
+RANGES: dict[str, tuple[int, int]] = {"u8": (0, 255), "s8": (-128, 127), "s32": (-(2**31), 2**31 - 1)}
+MAX_RANK = 8
+
+
+def dtype_name(dtype: npt.DTypeLike) -> str:
+    """Program name (`f32`, `u8`, ...) of a NumPy dtype; KeyError if a program cannot hold it."""
+    wanted = np.dtype(dtype)
+    for name, known in DTYPES.items():
+        if known == wanted:
+            return name
+    raise KeyError(str(wanted))
+
+
+@dataclass
+class Value:
+    """A program input or a node output. Integers that carry reals mean `(q - zero_point) * scale`."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass
+class Constant:
+    """A stored tensor in its ONNX shape; `scheme` is free text for people (`int8 per_channel`, `f32`)."""
+
+    name: str
+    array: Array
+    scheme: str = ""
+
+
+@dataclass
+class Node:
+    """One operator. `inputs` may hold "" for an absent optional input; there is exactly one output."""
+
+    name: str
+    op: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Program:
+    """Nodes in execution order over named values and constants."""
+
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    values: dict[str, Value] = field(default_factory=dict)
+    constants: dict[str, Constant] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+
+    def dtype(self, name: str) -> str:
+        """dtype name of a value or constant."""
+        if name in self.values:
+            return self.values[name].dtype
+        return dtype_name(self.constants[name].array.dtype)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What the format allows of one operator: number of inputs, attribute kinds, required attributes.
+
+    Kinds: `int`, `number` (int or float, not NaN), `finite`, `str`, `ints`, `numbers`.
+    """
+
+    min_inputs: int
+    max_inputs: int
+    attributes: dict[str, str] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+
+_CLAMP = {"lo": "number", "hi": "number"}
+_RESIDUAL = {"a_multiplier": "finite", "b_multiplier": "finite", "add_offset": "finite"}
+_RESIDUAL |= {"add_lo": "number", "add_hi": "number"}
+_WINDOW = {"strides": "ints", "pads": "ints", "dilations": "ints"}
+_POOL = {"kernel": "ints", **_WINDOW, "ceil_mode": "int", "global": "int"}
+_ADD = {"a_multiplier": "finite", "b_multiplier": "finite", "offset": "finite"}
+_MUL = {"a_zero_point": "int", "b_zero_point": "int", "multiplier": "finite", "offset": "finite"}
+_RESIZE = {"mode": "str", "scales": "numbers", "sizes": "ints", "coordinate_transformation_mode": "str"}
+_RESIZE |= {"nearest_mode": "str"}
+
+OPERATORS: dict[str, Operator] = {
+    "quantize": Operator(1, 1),
+    "dequantize": Operator(1, 1),
+    "conv": Operator(2, 5, {**_WINDOW, "groups": "int", **_CLAMP, **_RESIDUAL}, (*_WINDOW, "groups")),
+    "dense": Operator(2, 5, {**_CLAMP, **_RESIDUAL}),
+    "add": Operator(2, 2, {**_CLAMP, **_ADD}),
+    "sub": Operator(2, 2, _CLAMP),
+    "mul": Operator(2, 2, {**_CLAMP, **_MUL}),
+    "div": Operator(2, 2, _CLAMP),
+    "lut": Operator(2, 2),
+    "unary": Operator(
+        1,
+        1,
+        {"function": "str", "lo": "number", "hi": "number", "alpha": "finite", "beta": "finite"},
+        ("function",),
+    ),
+    "prelu": Operator(2, 2),
+    "max_pool": Operator(1, 1, _POOL),
+    "average_pool": Operator(1, 1, {**_POOL, "count_include_pad": "int", "multiplier": "finite"}),
+    "reduce_mean": Operator(1, 1, {"axes": "ints", "keepdims": "int"}, ("axes", "keepdims")),
+    "softmax": Operator(1, 1, {"axis": "int"}, ("axis",)),
+    "matmul": Operator(2, 2),
+    "concat": Operator(1, 65536, {"axis": "int"}, ("axis",)),
+    "slice": Operator(
+        1,
+        1,
+        {"starts": "ints", "ends": "ints", "axes": "ints", "steps": "ints"},
+        ("starts", "ends", "axes", "steps"),
+    ),
+    "pad": Operator(1, 1, {"pads": "ints", "mode": "str", "value": "finite"}, ("pads", "mode")),
+    "reshape": Operator(1, 1, {"shape": "ints", "allowzero": "int"}, ("shape",)),
+    "flatten": Operator(1, 1, {"axis": "int"}, ("axis",)),
+    "squeeze": Operator(1, 1, {"axes": "ints"}, ("axes",)),
+    "unsqueeze": Operator(1, 1, {"axes": "ints"}, ("axes",)),
+    "transpose": Operator(1, 1, {"perm": "ints"}, ("perm",)),
+    "resize": Operator(1, 1, _RESIZE, ("mode", "coordinate_transformation_mode")),
+    "cast": Operator(1, 1),
+}
+
+UNARY_FUNCTIONS: dict[str, tuple[str, ...]] = {
+    "relu": (),
+    "clip": (),
+    "leaky_relu": ("alpha",),
+    "sigmoid": (),
+    "hard_sigmoid": ("alpha", "beta"),
+    "hard_swish": (),
+    "tanh": (),
+    "gelu": (),
+    "gelu_tanh": (),
+    "silu": (),
+    "exp": (),
+    "sqrt": (),
+    "erf": (),
+    "neg": (),
+    "abs": (),
+    "reciprocal": (),
+}
+PAD_MODES = ("constant", "reflect", "edge")
+RESIZE_MODES = ("nearest", "linear")
+COORDINATE_MODES = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners")
+NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+MOVEMENT = ("concat", "slice", "pad", "reshape", "flatten", "squeeze", "unsqueeze", "transpose", "resize")
+
+
+def validate(program: Program, where: str = "program") -> None:
+    """Checks names, dtypes, order, attributes and the shapes of constants.
+
+    Raises FileFormatError, one line that begins with `where` (the reader passes the file name).
+    """
+    try:
+        _check_values(program)
+        _check_flow(program)
+        for node in program.nodes:
+            _check_attributes(node)
+            _check_operator(program, node)
+    except _Violation as violation:
+        raise FileFormatError(f"{where}: {violation}") from None
+
+
+class _Violation(Exception):
+    """Internal: what is wrong, without the name of the file."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise _Violation(message)
+
+
+def _check_values(program: Program) -> None:
+    for key, value in program.values.items():
+        item = f"value {key!r}"
+        _require(isinstance(key, str) and key != "" and value.name == key, f"{item}: name must be its key")
+        _require(value.dtype in DTYPES, f"{item}: dtype {value.dtype!r}, expected one of {', '.join(DTYPES)}")
+        _require(
+            isinstance(value.shape, list) and len(value.shape) <= MAX_RANK, f"{item}: rank above {MAX_RANK}"
+        )
+        for size in value.shape:
+            ok = (isinstance(size, str) and size != "") or (_is_int(size) and 0 <= int(size) < 2**31)
+            _require(ok, f"{item}: dimension {size!r}, expected a count or a symbol")
+        _check_quantization(item, value)
+    for key, constant in program.constants.items():
+        item = f"constant {key!r}"
+        _require(isinstance(key, str) and key != "" and constant.name == key, f"{item}: name must be its key")
+        _require(key not in program.values, f"{item}: a value has the same name")
+        _require(isinstance(constant.array, np.ndarray), f"{item}: not an array")
+        known = any(constant.array.dtype == dtype for dtype in DTYPES.values())
+        _require(known, f"{item}: dtype {constant.array.dtype}, expected one of {', '.join(DTYPES)}")
+        _require(isinstance(constant.scheme, str), f"{item}: scheme must be text")
+
+
+def _check_quantization(item: str, value: Value) -> None:
+    if value.scale is None and value.zero_point is None:
+        return
+    _require(value.dtype in RANGES, f"{item}: dtype {value.dtype} cannot have a scale or zero_point")
+    scale, zero_point = value.scale, value.zero_point
+    ok = isinstance(scale, float) and math.isfinite(scale) and 0 < scale <= float(np.finfo(np.float32).max)
+    _require(ok and float(np.float32(scale)) == scale, f"{item}: scale {scale!r}, expected a float32 above 0")
+    low, high = RANGES[value.dtype]
+    ok = _is_int(zero_point) and low <= int(zero_point or 0) <= high
+    _require(ok, f"{item}: zero_point {zero_point!r}, expected {low}..{high}")
+
+
+def _check_flow(program: Program) -> None:
+    """Every input is defined before its use, every value has exactly one producer."""
+    _require(isinstance(program.name, str), "the program's name must be text")
+    defined: set[str] = set()
+    for name in program.inputs:
+        _require(name in program.values, f"input {name!r} is not described in values")
+        _require(name not in defined, f"input {name!r} is listed twice")
+        defined.add(name)
+    names: set[str] = set()
+    for node in program.nodes:
+        item = f"node {node.name!r}"
+        _require(isinstance(node.name, str) and node.name != "", f"{item}: a node needs a name")
+        _require(node.name not in names, f"{item}: name used twice")
+        names.add(node.name)
+        for name in node.inputs:
+            ok = isinstance(name, str) and (name == "" or name in defined or name in program.constants)
+            _require(ok, f"{item}: input {name!r} is neither a constant nor the output of an earlier node")
+        for name in node.outputs:
+            ok = isinstance(name, str) and name in program.values
+            _require(ok, f"{item}: output {name!r} is not described in values")
+            _require(name not in defined, f"{item}: output {name!r} already has a producer")
+            defined.add(name)
+    _require(bool(program.outputs), "the program has no output")
+    for name in program.outputs:
+        _require(name in defined, f"output {name!r} is not made by any node")
+    for name in program.values:
+        _require(name in defined, f"value {name!r} has no producer")
+
+
+def _is_int(x: object) -> bool:
+    return isinstance(x, (int, np.integer)) and not isinstance(x, bool) and abs(int(x)) < 2**63
+
+
+def _is_number(x: object) -> bool:
+    return _is_int(x) or (isinstance(x, float) and not math.isnan(x))
+
+
+_KINDS: dict[str, Any] = {
+    "int": _is_int,
+    "number": _is_number,
+    "finite": lambda x: _is_number(x) and math.isfinite(x),
+    "str": lambda x: isinstance(x, str),
+    "ints": lambda x: isinstance(x, list) and all(map(_is_int, x)),
+    "numbers": lambda x: isinstance(x, list) and all(map(_is_number, x)),
+}
+
+
+def _check_attributes(node: Node) -> None:
+    item = f"node {node.name!r}"
+    _require(isinstance(node.op, str) and node.op in OPERATORS, f"{item}: unknown operator {node.op!r}")
+    operator = OPERATORS[node.op]
+    count = len(node.inputs)
+    ok = operator.min_inputs <= count <= operator.max_inputs
+    _require(
+        ok, f"{item}: {node.op} has {count} inputs, expected {operator.min_inputs}..{operator.max_inputs}"
+    )
+    _require(len(node.outputs) == 1, f"{item}: {len(node.outputs)} outputs, expected 1")
+    for key, attribute in node.attributes.items():
+        _require(key in operator.attributes, f"{item}: {node.op} has no attribute {key!r}")
+        kind = operator.attributes[key]
+        _require(_KINDS[kind](attribute), f"{item}: attribute {key!r} is {attribute!r:.60}, expected {kind}")
+    for key in operator.required:
+        _require(key in node.attributes, f"{item}: attribute {key!r} of {node.op} is missing")
+
+
+def _check_operator(program: Program, node: Node) -> None:
+    """What the shapes of constants and the dtypes of the inputs must satisfy for this operator."""
+    item = f"node {node.name!r}"
+    dtypes = [program.dtype(name) if name else "" for name in node.inputs]
+    out = program.values[node.outputs[0]]
+    for position in range(OPERATORS[node.op].min_inputs):
+        _require(dtypes[position] != "", f"{item}: input {position} is absent")
+    if node.op in ("conv", "dense"):
+        _check_conv(program, node, item, dtypes, out)
+    elif node.op in MOVEMENT:
+        _check_movement(program, node, item, out)
+    elif node.op in ("max_pool", "average_pool"):
+        _check_pool(program, node, item, dtypes, out)
+    elif node.op == "lut":
+        table = program.constants.get(node.inputs[1])
+        _require(
+            table is not None and table.array.shape == (256,), f"{item}: the table must be a constant [256]"
+        )
+        ok = dtypes[0] in ("u8", "s8") and dtypes[1] in ("u8", "s8") and dtypes[1] == out.dtype
+        _require(ok, f"{item}: lut of {dtypes[0]} by {dtypes[1]} to {out.dtype}, expected u8 or s8")
+    elif node.op == "quantize":
+        _require(dtypes[0] == "f32" and out.dtype in ("u8", "s8"), f"{item}: {dtypes[0]} to {out.dtype}")
+        _require(out.scale is not None, f"{item}: output {out.name!r} has no scale")
+    elif node.op == "dequantize":
+        _require(dtypes[0] in RANGES and out.dtype == "f32", f"{item}: {dtypes[0]} to {out.dtype}")
+        _require(
+            _scale(program, node.inputs[0]) is not None, f"{item}: input {node.inputs[0]!r} has no scale"
+        )
+    elif node.op == "cast":
+        _require(out.dtype == "f32", f"{item}: cast to {out.dtype}, expected f32")
+    elif node.op in ("add", "mul") and "u8" in (*dtypes, out.dtype):
+        _require(
+            dtypes == ["u8", "u8"] and out.dtype == "u8", f"{item}: {dtypes} to {out.dtype}, expected u8"
+        )
+        for key in _ADD if node.op == "add" else _MUL:
+            _require(key in node.attributes, f"{item}: attribute {key!r} of integer {node.op} is missing")
+    else:
+        ok = all(dtype == "f32" for dtype in (*dtypes, out.dtype))
+        _require(ok, f"{item}: {node.op} of {', '.join(dtypes)} to {out.dtype}, expected f32")
+        _check_float(node, item)
+
+
+def _scale(program: Program, name: str) -> float | None:
+    return program.values[name].scale if name in program.values else None
+
+
+def _check_float(node: Node, item: str) -> None:
+    extra = [key for key in (*_ADD, *_MUL) if key in node.attributes]
+    _require(
+        not extra or node.op not in ("add", "mul"), f"{item}: attribute {extra[:1]} on a float {node.op}"
+    )
+    if node.op == "unary":
+        function = node.attributes["function"]
+        _require(function in UNARY_FUNCTIONS, f"{item}: unknown function {function!r}")
+        for key in UNARY_FUNCTIONS[function]:
+            _require(key in node.attributes, f"{item}: attribute {key!r} of {function} is missing")
+
+
+def _check_conv(program: Program, node: Node, item: str, dtypes: list[str], out: Value) -> None:
+    weight = program.constants.get(node.inputs[1])
+    _require(weight is not None, f"{item}: the weight must be a constant")
+    assert weight is not None
+    shape = weight.array.shape
+    ranks = (2,) if node.op == "dense" else (3, 4)
+    _require(len(shape) in ranks, f"{item}: weight {weight.name!r} has rank {len(shape)}, expected {ranks}")
+    if node.op == "conv":
+        _check_window(node, item, len(shape) - 2)
+        groups = node.attributes["groups"]
+        _require(groups >= 1 and shape[0] % groups == 0, f"{item}: {shape[0]} outputs in {groups} groups")
+    integer = dtypes[0] == "u8"
+    expected = ["u8", "s8", "f32", "f32", "u8"] if integer else ["f32", "f32", "f32", "f32"]
+    count = len(dtypes)
+    low, high = (4, 5) if integer else (2, 4)
+    _require(low <= count <= high, f"{item}: {count} inputs, expected {low}..{high}")
+    for position, dtype in enumerate(dtypes):
+        absent = dtype == "" and position >= (4 if integer else 2)
+        ok = absent or dtype == expected[position]
+        _require(ok, f"{item}: input {position} is {dtype or 'absent'}, expected {expected[position]}")
+    for position in (2, 3) if integer else (2,):
+        if count > position and node.inputs[position]:
+            vector = program.constants.get(node.inputs[position])
+            ok = vector is not None and vector.array.shape == (shape[0],)
+            _require(ok, f"{item}: input {position} must be a constant [{shape[0]}]")
+            ok = vector is not None and bool(np.isfinite(vector.array).all())
+            _require(ok or not integer, f"{item}: input {position} is not finite")
+    residual = count > 4 and dtypes[4] != ""
+    _require(out.dtype == "f32" or (integer and out.dtype == "u8"), f"{item}: output is {out.dtype}")
+    if integer:
+        _require(
+            _scale(program, node.inputs[0]) is not None, f"{item}: input {node.inputs[0]!r} has no scale"
+        )
+        _require(not (residual and out.dtype == "f32"), f"{item}: a residual needs a u8 output")
+    for key in ("a_multiplier", "b_multiplier", "add_offset"):
+        _require(
+            (key in node.attributes) == (integer and residual), f"{item}: attribute {key!r} and residual"
+        )
+
+
+def _check_window(node: Node, item: str, rank: int) -> None:
+    for key, length, least in (("strides", rank, 1), ("dilations", rank, 1), ("pads", 2 * rank, 0)):
+        numbers = node.attributes.get(key, [])
+        ok = len(numbers) == length and all(least <= n < 2**31 for n in numbers)
+        _require(ok, f"{item}: {key} {numbers!r:.60}, expected {length} numbers from {least}")
+
+
+def _check_pool(program: Program, node: Node, item: str, dtypes: list[str], out: Value) -> None:
+    ok = dtypes[0] in ("u8", "f32") and dtypes[0] == out.dtype
+    _require(ok, f"{item}: {node.op} of {dtypes[0]} to {out.dtype}, expected u8 or f32 for both")
+    if node.attributes.get("global", 0) != 1:
+        kernel = node.attributes.get("kernel", [])
+        ok = len(kernel) in (1, 2) and all(1 <= k < 2**31 for k in kernel)
+        _require(ok, f"{item}: kernel {kernel!r:.60}, expected 1 or 2 numbers from 1")
+        _check_window(node, item, len(kernel))
+    if node.op == "average_pool" and out.dtype == "u8":
+        _require("multiplier" in node.attributes, f"{item}: attribute 'multiplier' is missing")
+        ok = out.scale is not None and _scale(program, node.inputs[0]) is not None
+        _require(ok, f"{item}: integer average_pool needs scales of input and output")
+    elif node.op == "max_pool":
+        _check_same_quantization(program, node, item, out)
+
+
+def _check_movement(program: Program, node: Node, item: str, out: Value) -> None:
+    _check_same_quantization(program, node, item, out)
+    attributes = node.attributes
+    if node.op == "slice":
+        lengths = {len(attributes[key]) for key in ("starts", "ends", "axes", "steps")}
+        _require(len(lengths) == 1, f"{item}: starts, ends, axes, steps differ in length")
+        _require(all(step != 0 for step in attributes["steps"]), f"{item}: step 0")
+    elif node.op == "pad":
+        _require(
+            attributes["mode"] in PAD_MODES, f"{item}: mode {attributes['mode']!r}, expected {PAD_MODES}"
+        )
+        _require(len(attributes["pads"]) % 2 == 0, f"{item}: odd number of pads")
+    elif node.op == "resize":
+        known = (("mode", RESIZE_MODES), ("coordinate_transformation_mode", COORDINATE_MODES))
+        for key, choices in (*known, ("nearest_mode", NEAREST_MODES)):
+            choice = attributes.get(key, choices[0])
+            _require(choice in choices, f"{item}: {key} {choice!r}, expected one of {', '.join(choices)}")
+        _require(("scales" in attributes) != ("sizes" in attributes), f"{item}: needs scales or sizes")
+        _require(all(s > 0 for s in attributes.get("scales", [])), f"{item}: scales must be above 0")
+        ok = attributes["mode"] == "nearest" or out.dtype == "f32"
+        _require(ok, f"{item}: linear resize of {out.dtype}, expected f32")
+    elif node.op == "transpose":
+        perm = attributes["perm"]
+        _require(sorted(perm) == list(range(len(perm))), f"{item}: perm {perm!r:.60} is not a permutation")
+
+
+def _check_same_quantization(program: Program, node: Node, item: str, out: Value) -> None:
+    for name in node.inputs:
+        same = program.dtype(name) == out.dtype
+        if same and name in program.values:
+            value = program.values[name]
+            same = (value.scale, value.zero_point) == (out.scale, out.zero_point)
+        _require(same, f"{item}: {node.op} must keep dtype, scale and zero_point of {name!r}")
