@@ -46,9 +46,14 @@ struct ElementwiseKernels {
                      float* y);
   // alpha, beta: clip lo, hi; leaky_relu alpha; hard_sigmoid alpha, beta. In place allowed.
   void (*unary_f32)(UnaryF32 op, size_t n, const float* x, float alpha, float beta, float* y);
-  void (*softmax_f32)(size_t n, const float* x, float* y);  // one row
+  // One row: e[i] = exp(x[i] - max); y[i] = e[i] / sum. The order of the sum is fixed: 16 partial sums,
+  // partial l takes e[l], e[l + 16], ... in order; then partial l += partial l + 8, l + 4, l + 2, l + 1. A
+  // NaN makes the row NaN.
+  void (*softmax_f32)(size_t n, const float* x, float* y);
 };
 
 const ElementwiseKernels* elementwise_kernels(int* count);
+const ElementwiseKernels&
+elementwise_reference();  // the specification (unary, softmax: float64 inside), tests only
 
 }  // namespace pyruntime

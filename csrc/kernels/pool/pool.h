@@ -26,5 +26,6 @@ struct PoolKernels {
 };
 
 const PoolKernels* pool_kernels(int* count);
+const PoolKernels& pool_reference();  // the specification, used by tests only
 
 }  // namespace pyruntime

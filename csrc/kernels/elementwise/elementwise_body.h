@@ -1,0 +1,163 @@
+// The element-wise kernels, once: each ISA source includes this file and the compiler vectorizes the loops
+// for its ISA. Everything sits in an anonymous namespace, so no ISA can end up with another one's code.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/elementwise/elementwise.h"
+
+// The loops read index i of each input before they write index i, so y may equal an input (in place).
+#if defined(__clang__)
+#define PYRUNTIME_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define PYRUNTIME_IVDEP _Pragma("GCC ivdep")
+#endif
+
+namespace pyruntime {
+namespace {
+
+#include "kernels/elementwise/float_math.h"
+
+// lo and hi are whole numbers in 0..255, so clamping before rounding gives the same result.
+inline uint8_t round_u8(float f, float lo, float hi) {
+  return static_cast<uint8_t>(bits_of(clamp_f32(f, lo, hi) + kRound));
+}
+
+void add_u8(size_t n, const uint8_t* a, const uint8_t* b, int b_step, const AddU8Params& params, uint8_t* y) {
+  const AddU8Params p = params;
+  if (b_step == 0) {
+    if (n == 0) return;
+    const float constant = fma_f32(static_cast<float>(b[0]), p.b_multiplier, p.offset);
+    PYRUNTIME_IVDEP
+    for (size_t i = 0; i < n; ++i)
+      y[i] = round_u8(fma_f32(static_cast<float>(a[i]), p.a_multiplier, constant), p.lo, p.hi);
+    return;
+  }
+  PYRUNTIME_IVDEP
+  for (size_t i = 0; i < n; ++i) {
+    const float right = fma_f32(static_cast<float>(b[i]), p.b_multiplier, p.offset);
+    y[i] = round_u8(fma_f32(static_cast<float>(a[i]), p.a_multiplier, right), p.lo, p.hi);
+  }
+}
+
+void mul_u8(size_t n, const uint8_t* a, const uint8_t* b, int b_step, const MulU8Params& params, uint8_t* y) {
+  const MulU8Params p = params;
+  if (b_step == 0) {
+    if (n == 0) return;
+    const int32_t right = b[0] - p.b_zero_point;
+    PYRUNTIME_IVDEP
+    for (size_t i = 0; i < n; ++i)
+      y[i] = round_u8(fma_f32(static_cast<float>((a[i] - p.a_zero_point) * right), p.multiplier, p.offset),
+                      p.lo, p.hi);
+    return;
+  }
+  PYRUNTIME_IVDEP
+  for (size_t i = 0; i < n; ++i) {
+    const int32_t product = (a[i] - p.a_zero_point) * (b[i] - p.b_zero_point);
+    y[i] = round_u8(fma_f32(static_cast<float>(product), p.multiplier, p.offset), p.lo, p.hi);
+  }
+}
+
+template <class Function>
+void map_binary(size_t n, const float* a, const float* b, int b_step, float lo, float hi, float* y,
+                Function f) {
+  if (b_step == 0) {
+    if (n == 0) return;
+    const float right = b[0];
+    PYRUNTIME_IVDEP
+    for (size_t i = 0; i < n; ++i) y[i] = clamp_f32(f(a[i], right), lo, hi);
+    return;
+  }
+  PYRUNTIME_IVDEP
+  for (size_t i = 0; i < n; ++i) y[i] = clamp_f32(f(a[i], b[i]), lo, hi);
+}
+
+void binary_f32(BinaryF32 op, size_t n, const float* a, const float* b, int b_step, float lo, float hi,
+                float* y) {
+  switch (op) {
+    case BinaryF32::add:
+      return map_binary(n, a, b, b_step, lo, hi, y, [](float p, float q) { return p + q; });
+    case BinaryF32::sub:
+      return map_binary(n, a, b, b_step, lo, hi, y, [](float p, float q) { return p - q; });
+    case BinaryF32::mul:
+      return map_binary(n, a, b, b_step, lo, hi, y, [](float p, float q) { return p * q; });
+    case BinaryF32::div:
+      return map_binary(n, a, b, b_step, lo, hi, y, [](float p, float q) { return p / q; });
+    case BinaryF32::prelu:
+      return map_binary(n, a, b, b_step, lo, hi, y, [](float p, float q) { return p < 0.0f ? p * q : p; });
+  }
+}
+
+template <class Function>
+void map_unary(size_t n, const float* x, float* y, Function f) {
+  PYRUNTIME_IVDEP
+  for (size_t i = 0; i < n; ++i) y[i] = f(x[i]);
+}
+
+void unary_f32(UnaryF32 op, size_t n, const float* x, float alpha, float beta, float* y) {
+  switch (op) {
+    case UnaryF32::relu:
+      return map_unary(n, x, y, [](float v) { return v < 0.0f ? 0.0f : v; });
+    case UnaryF32::clip:
+      return map_unary(n, x, y, [=](float v) { return clamp_f32(v, alpha, beta); });
+    case UnaryF32::leaky_relu:
+      return map_unary(n, x, y, [=](float v) { return v < 0.0f ? v * alpha : v; });
+    case UnaryF32::sigmoid:
+      return map_unary(n, x, y, sigmoid_f32);
+    case UnaryF32::hard_sigmoid:
+      return map_unary(n, x, y, [=](float v) { return hard_sigmoid_f32(v, alpha, beta); });
+    case UnaryF32::hard_swish:
+      return map_unary(n, x, y, [](float v) { return v * hard_sigmoid_f32(v, 0.166666672f, 0.5f); });
+    case UnaryF32::tanh:
+      return map_unary(n, x, y, tanh_f32);
+    case UnaryF32::gelu:
+      return map_unary(n, x, y, gelu_f32);
+    case UnaryF32::gelu_tanh:
+      return map_unary(n, x, y, gelu_tanh_f32);
+    case UnaryF32::silu:
+      return map_unary(n, x, y, [](float v) { return v * sigmoid_f32(v); });
+    case UnaryF32::exp:
+      return map_unary(n, x, y, exp_f32);
+    case UnaryF32::sqrt:
+      return map_unary(n, x, y, [](float v) { return __builtin_sqrtf(v); });
+    case UnaryF32::erf:
+      return map_unary(n, x, y, erf_f32);
+    case UnaryF32::neg:
+      return map_unary(n, x, y, [](float v) { return -v; });
+    case UnaryF32::abs:
+      return map_unary(n, x, y, [](float v) { return __builtin_fabsf(v); });
+    case UnaryF32::reciprocal:
+      return map_unary(n, x, y, [](float v) { return 1.0f / v; });
+  }
+}
+
+constexpr int kLanes = 16;  // part of the contract of softmax_f32, not of the ISA
+
+void softmax_f32(size_t n, const float* x, float* y) {
+  const size_t whole = n / kLanes * kLanes;
+  float part[kLanes];
+  for (int l = 0; l < kLanes; ++l) part[l] = -__builtin_inff();
+  for (size_t i = 0; i < whole; i += kLanes)
+    for (int l = 0; l < kLanes; ++l) part[l] = x[i + l] > part[l] ? x[i + l] : part[l];
+  for (size_t i = whole; i < n; ++i) part[i - whole] = x[i] > part[i - whole] ? x[i] : part[i - whole];
+  float maximum = part[0];
+  for (int l = 1; l < kLanes; ++l) maximum = part[l] > maximum ? part[l] : maximum;
+
+  PYRUNTIME_IVDEP
+  for (size_t i = 0; i < n; ++i) y[i] = exp_f32(x[i] - maximum);
+
+  for (int l = 0; l < kLanes; ++l) part[l] = 0.0f;
+  for (size_t i = 0; i < whole; i += kLanes)
+    for (int l = 0; l < kLanes; ++l) part[l] += y[i + l];
+  for (size_t i = whole; i < n; ++i) part[i - whole] += y[i];
+  for (int step = kLanes / 2; step > 0; step /= 2)
+    for (int l = 0; l < step; ++l) part[l] += part[l + step];
+
+  const float sum = part[0];
+  PYRUNTIME_IVDEP
+  for (size_t i = 0; i < n; ++i) y[i] = y[i] / sum;
+}
+
+}  // namespace
+}  // namespace pyruntime

@@ -1,0 +1,95 @@
+// float32 functions that give the same bits on every ISA: only IEEE operations in a written order, every
+// fused multiply-add explicit. Included inside an anonymous namespace by each ISA source; loops over these
+// vectorize. Coefficients are weighted minimax fits made for this file. NaN passes through every function.
+//
+//   exp   x = n ln2 + r, |r| <= ln2/2: 2^n (1 + r + r^2 P(r)); 2^n in two factors, so the ends over- and
+//   underflow right tanh  |x| < 0.625: x + x z P(z), z = x^2; else 1 - 2 / (exp(2|x|) + 1) erf   |x| < 1: x
+//   P(z); else 1 - exp(-Q(min(|x|, 4))), Q(t) ~ -log(erfc(t))
+
+inline uint32_t bits_of(float v) {
+  uint32_t u;
+  __builtin_memcpy(&u, &v, sizeof(u));
+  return u;
+}
+
+inline float float_of(uint32_t u) {
+  float v;
+  __builtin_memcpy(&v, &u, sizeof(v));
+  return v;
+}
+
+// Adding 1.5 * 2^23 leaves the integer nearest to v (half to even) in the low bits; right for |v| < 2^22.
+constexpr float kRound = 12582912.0f;
+constexpr uint32_t kRoundBits = 0x4B400000u;
+
+inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+
+inline float clamp_f32(float v, float lo, float hi) {
+  v = v < lo ? lo : v;
+  return v > hi ? hi : v;
+}
+
+inline float pow2_f32(uint32_t n) { return float_of((n + 127u) << 23); }
+
+inline float exp_f32(float x) {
+  const float t = clamp_f32(x, -104.0f, 89.0f);
+  const float shifted = fma_f32(t, 1.44269504f, kRound);
+  const uint32_t n = bits_of(shifted) - kRoundBits;
+  const float whole = shifted - kRound;
+  float r = fma_f32(whole, -0.693147182f, t);
+  r = fma_f32(whole, 1.90465421e-9f, r);
+  float p = 0.0013951717f;
+  p = fma_f32(p, r, 0.008369599f);
+  p = fma_f32(p, r, 0.041666187f);
+  p = fma_f32(p, r, 0.16666512f);
+  p = fma_f32(p, r, 0.5f);
+  p = fma_f32(p, r * r, r) + 1.0f;
+  const uint32_t half = static_cast<uint32_t>(static_cast<int32_t>(n) >> 1);
+  return p * pow2_f32(half) * pow2_f32(n - half);
+}
+
+inline float tanh_f32(float x) {
+  const float a = __builtin_fabsf(x), z = x * x;
+  float p = -0.005717037f;
+  p = fma_f32(p, z, 0.020650579f);
+  p = fma_f32(p, z, -0.053743497f);
+  p = fma_f32(p, z, 0.13331491f);
+  p = fma_f32(p, z, -0.33333284f);
+  const float small = fma_f32(x * z, p, x);
+  const float big = 1.0f - 2.0f / (exp_f32(a + a) + 1.0f);
+  return a < 0.625f ? small : __builtin_copysignf(big, x);
+}
+
+inline float erf_f32(float x) {
+  const float a = __builtin_fabsf(x), z = x * x;
+  float p = 7.853854e-05f;
+  p = fma_f32(p, z, -0.00080101914f);
+  p = fma_f32(p, z, 0.0051883273f);
+  p = fma_f32(p, z, -0.026853811f);
+  p = fma_f32(p, z, 0.112835854f);
+  p = fma_f32(p, z, -0.37612626f);
+  p = fma_f32(p, z, 1.1283791f);
+  const float t = a > 4.0f ? 4.0f : a;
+  float q = -0.0001855749f;
+  q = fma_f32(q, t, 0.0029396156f);
+  q = fma_f32(q, t, -0.021805352f);
+  q = fma_f32(q, t, 0.10303743f);
+  q = fma_f32(q, t, 0.6382256f);
+  q = fma_f32(q, t, 1.12704f);
+  q = fma_f32(q, t, 0.00035370892f);
+  const float big = 1.0f - exp_f32(-q);
+  return a < 1.0f ? x * p : __builtin_copysignf(big, x);
+}
+
+inline float sigmoid_f32(float x) { return 1.0f / (1.0f + exp_f32(-x)); }
+
+inline float gelu_f32(float x) { return 0.5f * x * (1.0f + erf_f32(x * 0.707106781f)); }
+
+inline float gelu_tanh_f32(float x) {
+  const float inner = 0.797884561f * fma_f32(0.044715f * x, x * x, x);
+  return 0.5f * x * (1.0f + tanh_f32(inner));
+}
+
+inline float hard_sigmoid_f32(float x, float alpha, float beta) {
+  return clamp_f32(fma_f32(x, alpha, beta), 0.0f, 1.0f);
+}
