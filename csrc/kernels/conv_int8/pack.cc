@@ -4,6 +4,29 @@
 
 namespace pyruntime {
 namespace conv_int8 {
+namespace {
+
+size_t panel16_bytes(const ConvInt8Weights& weights, int k_granule) {
+  const size_t panels = static_cast<size_t>(weights.n + 15) / 16;
+  return panels * static_cast<size_t>(panel16_stride(weights.taps, weights.k, k_granule));
+}
+
+void fill_panel16(const ConvInt8Weights& weights, int k_granule, void* packed) {
+  int8_t* out = static_cast<int8_t*>(packed);
+  std::memset(out, 0, panel16_bytes(weights, k_granule));
+  const ptrdiff_t stride = panel16_stride(weights.taps, weights.k, k_granule);
+  const ptrdiff_t tap_bytes =
+      static_cast<ptrdiff_t>((weights.k + k_granule - 1) / k_granule) * k_granule * 16;
+  const int8_t* w = weights.w;
+  for (int o = 0; o < weights.n; ++o) {
+    for (int t = 0; t < weights.taps; ++t, w += weights.k) {
+      int8_t* column = out + o / 16 * stride + t * tap_bytes + o % 16 * 4;
+      for (int c = 0; c < weights.k; ++c) column[c / 4 * 64 + c % 4] = w[c];
+    }
+  }
+}
+
+}  // namespace
 
 size_t packed_bytes_rows(const ConvInt8Weights& weights) {
   return static_cast<size_t>(weights.n) * weights.taps * weights.k;
@@ -12,6 +35,12 @@ size_t packed_bytes_rows(const ConvInt8Weights& weights) {
 void pack_rows(const ConvInt8Weights& weights, void* packed) {
   std::memcpy(packed, weights.w, packed_bytes_rows(weights));
 }
+
+size_t packed_bytes_panel16(const ConvInt8Weights& weights) { return panel16_bytes(weights, 4); }
+void pack_panel16(const ConvInt8Weights& weights, void* packed) { fill_panel16(weights, 4, packed); }
+
+size_t packed_bytes_panel16_k64(const ConvInt8Weights& weights) { return panel16_bytes(weights, 64); }
+void pack_panel16_k64(const ConvInt8Weights& weights, void* packed) { fill_panel16(weights, 64, packed); }
 
 }  // namespace conv_int8
 }  // namespace pyruntime

@@ -1,6 +1,10 @@
 // Packed forms of the weights of conv_int8. Every packing <p> has packed_bytes_<p> and pack_<p>.
 //
-//  rows   [n][taps][k]: the dense array itself.
+//  rows         [n][taps][k]: the dense array itself.
+//  panel16      [n/16][taps][ceil(k/4)][16 output channels][4 input channels]: the 64 bytes of one k group
+//  are one
+//               vector of 16 dwords for VPDPBUSD. Missing channels are zero.
+//  panel16_k64  the same with k padded to 64 per tap: 16 k groups, 1024 bytes, are one tile for TDPBUSD.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +15,22 @@
 namespace pyruntime {
 namespace conv_int8 {
 
+// Bytes from one panel to the next. Kernels read several panels side by side, so a multiple of 4 KB is
+// avoided: all streams would meet in one set of the first-level cache.
+[[gnu::always_inline]] static inline ptrdiff_t panel16_stride(int taps, int k, int k_granule) {
+  const ptrdiff_t groups = (k + k_granule - 1) / k_granule * (k_granule / 4);
+  const ptrdiff_t bytes = taps * groups * 64;
+  return bytes % 4096 == 0 ? bytes + 64 : bytes;
+}
+
 size_t packed_bytes_rows(const ConvInt8Weights& weights);
 void pack_rows(const ConvInt8Weights& weights, void* packed);
+
+size_t packed_bytes_panel16(const ConvInt8Weights& weights);
+void pack_panel16(const ConvInt8Weights& weights, void* packed);
+
+size_t packed_bytes_panel16_k64(const ConvInt8Weights& weights);
+void pack_panel16_k64(const ConvInt8Weights& weights, void* packed);
 
 }  // namespace conv_int8
 }  // namespace pyruntime

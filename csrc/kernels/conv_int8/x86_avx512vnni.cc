@@ -1,0 +1,235 @@
+// conv_int8 on AVX-512-VNNI. A tile is M pixels x NV panels of 16 output channels, M * NV <= 28 accumulators:
+//
+//   for every tap, for every group of 4 input channels:
+//     NV loads of 64 weight bytes, M broadcasts of 4 activation bytes, M * NV VPDPBUSD     (64 MACs each)
+//
+// Weights are the signed operand of VPDPBUSD, activations the unsigned one. Tiles are cut so that no product
+// is wasted: pixels of a row (or of the whole map, if rows follow one another in memory) go into tiles of
+// nearly equal M, panels into groups of NV and one narrower group. Few pixels (matrix-vector) take up to 8
+// panels, that is 8 streams of weights.
+#include <immintrin.h>
+
+#include "kernels/conv_int8/conv_int8.h"
+#include "kernels/conv_int8/pack.h"
+#include "kernels/requantize_avx512.h"
+
+namespace pyruntime {
+namespace {
+
+constexpr int kMaxPixels = 14;
+constexpr int kMaxPanels = 8;
+constexpr ptrdiff_t kPrefetchBytes = 1024;      // ahead of each weight stream, matrix-vector tiles only
+constexpr ptrdiff_t kWeightsInL2 = 512 * 1024;  // more: read every weight once, the activations several times
+
+// Everything a tile needs; the pointers stand at its first pixel.
+struct Tile {
+  const uint8_t* x;
+  ptrdiff_t x_stride;
+  const int32_t* tap_offset;
+  int taps, groups;  // groups of 4 channels per tap
+  const int8_t* w;   // first panel
+  ptrdiff_t w_stride;
+  int channel, n;  // first output channel; channels of the layer
+  uint8_t* y;      // channel 0
+  ptrdiff_t y_stride;
+  const uint8_t* residual;
+  ptrdiff_t residual_stride;
+  const Requantize* requantize;
+};
+
+// The general epilogue works from memory, so that it exists once and not per tile shape.
+[[gnu::noinline]] void store_general(const Tile& t, const __m512i* acc, int pixels, int panels) {
+  for (int m = 0; m < pixels; ++m) {
+    const uint8_t* residual = t.residual == nullptr ? nullptr : t.residual + m * t.residual_stride;
+    for (int j = 0; j < panels; ++j) {
+      const int channel = t.channel + 16 * j;
+      requantize_store16(*t.requantize, acc[m * panels + j], channel, t.n - channel, residual,
+                         t.y + m * t.y_stride);
+    }
+  }
+}
+
+template <int M, int NV>
+[[gnu::always_inline]] inline void store_u8(const Tile& t, const __m512i (&acc)[M * NV]) {
+  const Requantize& q = *t.requantize;
+  constexpr int kPixels = NV == 1 ? 4 : NV == 2 ? 2 : 1;  // pixels whose bytes fill one vector
+  constexpr int kVectors = NV <= 4 ? NV : 4;
+#pragma GCC unroll 2
+  for (int j = 0; j < NV; j += kVectors) {
+    const int channel = t.channel + 16 * j;
+    const int left = t.n - channel;
+    if (left <= 0) return;
+    const __mmask64 mask = _bzhi_u64(~0ull, left < 16 * kVectors ? left : 16 * kVectors);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; m += kPixels) {
+      __m512i v[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const int pixel = m + i / kVectors, panel = j + i % kVectors;
+        const bool used = i / kVectors < kPixels && pixel < M && panel < NV;
+        v[i] = used ? requantize_to_s32(q, acc[pixel * NV + panel], t.channel + 16 * panel) : v[0];
+      }
+      const __m512i bytes = requantize_pack(q, v[0], v[1], v[2], v[3]);
+      uint8_t* y = t.y + m * t.y_stride + channel;
+      if (kPixels == 1) {
+        _mm512_mask_storeu_epi8(y, mask, bytes);
+      } else if (kPixels == 2) {
+        _mm256_mask_storeu_epi8(y, static_cast<__mmask32>(mask), _mm512_castsi512_si256(bytes));
+        if (m + 1 < M) {
+          _mm256_mask_storeu_epi8(y + t.y_stride, static_cast<__mmask32>(mask),
+                                  _mm512_extracti64x4_epi64(bytes, 1));
+        }
+      } else {
+        const __mmask16 mask16 = static_cast<__mmask16>(mask);
+        _mm_mask_storeu_epi8(y, mask16, _mm512_castsi512_si128(bytes));
+        if (m + 1 < M) _mm_mask_storeu_epi8(y + t.y_stride, mask16, _mm512_extracti32x4_epi32(bytes, 1));
+        if (m + 2 < M) _mm_mask_storeu_epi8(y + 2 * t.y_stride, mask16, _mm512_extracti32x4_epi32(bytes, 2));
+        if (m + 3 < M) _mm_mask_storeu_epi8(y + 3 * t.y_stride, mask16, _mm512_extracti32x4_epi32(bytes, 3));
+      }
+    }
+  }
+}
+
+[[gnu::always_inline]] inline __m512i broadcast4(const uint8_t* x) {
+  int32_t value;
+  __builtin_memcpy(&value, x, 4);
+  return _mm512_set1_epi32(value);
+}
+
+template <int M, int NV>
+void run_tile(const Tile& t) {
+  __m512i acc[M * NV];
+#pragma GCC unroll 8
+  for (int j = 0; j < NV; ++j) {
+    const __m512i init = _mm512_loadu_si512(t.requantize->acc_init + t.channel + 16 * j);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) acc[m * NV + j] = init;
+  }
+  const int8_t* w = t.w;
+  const ptrdiff_t s = t.x_stride;
+  for (int tap = 0; tap < t.taps; ++tap) {
+    // One pointer per three pixels: the others are reached as [p + s] and [p + 2 * s], so registers suffice.
+    const uint8_t* x[(M + 2) / 3];
+#pragma GCC unroll 5
+    for (int i = 0; i < (M + 2) / 3; ++i) x[i] = t.x + t.tap_offset[tap] + 3 * i * s;
+    for (int g = 0; g < t.groups; ++g) {
+      __m512i weights[NV];
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; ++j) {
+        weights[j] = _mm512_loadu_si512(w + j * t.w_stride);
+        if (M <= 3)
+          _mm_prefetch(reinterpret_cast<const char*>(w + j * t.w_stride + kPrefetchBytes), _MM_HINT_T0);
+      }
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) {
+        const __m512i value = broadcast4(x[m / 3] + (m % 3) * s);
+#pragma GCC unroll 8
+        for (int j = 0; j < NV; ++j)
+          acc[m * NV + j] = _mm512_dpbusd_epi32(acc[m * NV + j], value, weights[j]);
+      }
+      w += 64;
+#pragma GCC unroll 5
+      for (int i = 0; i < (M + 2) / 3; ++i) x[i] += 4;
+    }
+  }
+  if (t.requantize->f32_output || t.residual != nullptr) {
+    __m512i memory[M * NV];
+#pragma GCC unroll 28
+    for (int i = 0; i < M * NV; ++i) memory[i] = acc[i];
+    store_general(t, memory, M, NV);
+  } else {
+    store_u8<M, NV>(t, acc);
+  }
+}
+
+using TileFunction = void (*)(const Tile&);
+
+#define PYRUNTIME_TILE_ROW(m) \
+  {run_tile<m, 1>, run_tile<m, 2>, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr}
+#define PYRUNTIME_TILE_ROW3(m) \
+  {run_tile<m, 1>, run_tile<m, 2>, run_tile<m, 3>, nullptr, nullptr, nullptr, nullptr, nullptr}
+#define PYRUNTIME_TILE_ROW4(m) \
+  {run_tile<m, 1>, run_tile<m, 2>, run_tile<m, 3>, run_tile<m, 4>, nullptr, nullptr, nullptr, nullptr}
+#define PYRUNTIME_TILE_ROW8(m)                                     \
+  {run_tile<m, 1>, run_tile<m, 2>, run_tile<m, 3>, run_tile<m, 4>, \
+   run_tile<m, 5>, run_tile<m, 6>, run_tile<m, 7>, run_tile<m, 8>}
+
+// [pixels - 1][panels - 1]
+constexpr TileFunction kTiles[kMaxPixels][kMaxPanels] = {
+    PYRUNTIME_TILE_ROW8(1), PYRUNTIME_TILE_ROW8(2), PYRUNTIME_TILE_ROW8(3), PYRUNTIME_TILE_ROW4(4),
+    PYRUNTIME_TILE_ROW4(5), PYRUNTIME_TILE_ROW4(6), PYRUNTIME_TILE_ROW3(7), PYRUNTIME_TILE_ROW3(8),
+    PYRUNTIME_TILE_ROW3(9), PYRUNTIME_TILE_ROW(10), PYRUNTIME_TILE_ROW(11), PYRUNTIME_TILE_ROW(12),
+    PYRUNTIME_TILE_ROW(13), PYRUNTIME_TILE_ROW(14),
+};
+
+// Panels per tile for tiles of `pixels` pixels.
+int panels_for(int pixels) { return pixels <= 3 ? 8 : pixels <= 6 ? 4 : pixels <= 9 ? 3 : 2; }
+
+// Rows that follow one another in every buffer are one long row.
+ConvInt8Args flatten(const ConvInt8Args& args) {
+  ConvInt8Args flat = args;
+  const Requantize& q = args.requantize;
+  const bool residual_flat =
+      q.residual == nullptr || q.residual_row_stride == args.cols * q.residual_col_stride;
+  if (args.x_row_stride == args.cols * args.x_col_stride &&
+      args.y_row_stride == args.cols * args.y_col_stride && residual_flat) {
+    flat.cols = args.rows * args.cols;
+    flat.rows = 1;
+  }
+  return flat;
+}
+
+// All pixels for the panels [panel_begin, panel_end).
+void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end) {
+  const Requantize& q = args.requantize;
+  const int tiles = (args.cols + kMaxPixels - 1) / kMaxPixels;
+  const int small = args.cols / tiles,
+            larger = args.cols % tiles;  // the first `larger` tiles have one pixel more
+  Tile t;
+  t.x_stride = args.x_col_stride;
+  t.tap_offset = args.tap_offset;
+  t.taps = args.taps;
+  t.groups = (args.k + 3) / 4;
+  t.w_stride = conv_int8::panel16_stride(args.taps, args.k, 4);
+  t.n = args.n;
+  t.y_stride = args.y_col_stride;
+  t.residual_stride = q.residual_col_stride;
+  t.requantize = &q;
+  for (int row = 0; row < args.rows; ++row) {
+    t.x = args.x + row * args.x_row_stride;
+    t.y = static_cast<uint8_t*>(args.y) + row * args.y_row_stride;
+    t.residual = q.residual == nullptr ? nullptr : q.residual + row * q.residual_row_stride;
+    for (int i = 0; i < tiles; ++i) {
+      const int pixels = small + (i < larger ? 1 : 0);
+      const int step = panels_for(pixels);
+      for (int p = panel_begin; p < panel_end; p += step) {
+        const int panels = panel_end - p < step ? panel_end - p : step;
+        t.w = static_cast<const int8_t*>(args.w) + p * t.w_stride;
+        t.channel = 16 * p;
+        kTiles[pixels - 1][panels - 1](t);
+      }
+      t.x += pixels * t.x_stride;
+      t.y += pixels * t.y_stride;
+      if (t.residual != nullptr) t.residual += pixels * t.residual_stride;
+    }
+  }
+}
+
+}  // namespace
+
+void run_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Args& given) {
+  if (given.rows <= 0 || given.cols <= 0) return;
+  const ConvInt8Args args = flatten(given);
+  const int panel_begin = args.n_begin / 16, panel_end = (args.n_end + 15) / 16;
+  const ptrdiff_t bytes = (panel_end - panel_begin) * conv_int8::panel16_stride(args.taps, args.k, 4);
+  if (bytes <= kWeightsInL2) {
+    run_panels(args, panel_begin, panel_end);
+    return;
+  }
+  const int step = panels_for(args.cols < kMaxPixels ? args.cols : kMaxPixels);
+  for (int p = panel_begin; p < panel_end; p += step) {
+    run_panels(args, p, panel_end - p < step ? panel_end : p + step);
+  }
+}
+
+}  // namespace pyruntime

@@ -1,0 +1,206 @@
+"""Every conv_int8 row equals the reference bit for bit, and the reference equals NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyruntime import _core
+
+from .conv_cases import SLACK, Epilogue, output, padded
+
+testing = _core.testing
+ROWS = testing.conv_int8_kernels()
+EPILOGUES = ["u8", "clamp", "residual", "f32", "relu6_residual"]
+
+
+def row_parameters() -> list[Any]:
+    marks = {
+        row["name"]: [] if row["usable"] else [pytest.mark.skip(reason=f"this CPU has no {row['isa']}")]
+        for row in ROWS
+    }
+    return [pytest.param(row, id=row["name"], marks=marks[row["name"]]) for row in ROWS]
+
+
+class Problem:
+    """A convolution of rows x cols output pixels with a size x size window over k channels."""
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        rows: int,
+        cols: int,
+        n: int,
+        k: int,
+        size: int = 1,
+        stride: int = 1,
+        extra: int = 0,
+        extreme: bool = False,
+        density: float = 1.0,
+        epilogue: str = "u8",
+    ) -> None:
+        self.rows, self.cols, self.n, self.k, self.size, self.stride = rows, cols, n, k, size, stride
+        height, width = (rows - 1) * stride + size, (cols - 1) * stride + size
+        pitch = k + extra
+        if extreme:
+            self.pixels = np.full((height, width, pitch), 255, np.uint8)
+            self.w = np.where(np.arange(n) % 2 == 0, 127, -128).astype(np.int8)[:, None, None]
+            self.w = np.ascontiguousarray(np.broadcast_to(self.w, (n, size * size, k)))
+        else:
+            self.pixels = rng.integers(0, 256, (height, width, pitch)).astype(np.uint8)
+            self.w = rng.integers(-128, 128, (n, size * size, k)).astype(np.int8)
+        if density < 1.0:
+            self.w = self.w * (rng.random(self.w.shape) < density).astype(np.int8)
+        spread = 255.0 * 127 * k * size * size if extreme else 128.0 * 74 * (k * size * size) ** 0.5
+        taps = [(i * width + j) * pitch for i in range(size) for j in range(size)]
+        self.arguments: dict[str, Any] = {
+            "x_offset": SLACK,
+            "x_row_stride": stride * width * pitch,
+            "x_col_stride": stride * pitch,
+            "tap_offset": np.array(taps, np.int32),
+            "rows": rows,
+            "cols": cols,
+            **Epilogue(epilogue).arguments(rng, n, spread, rows, cols),
+        }
+        self.f32 = epilogue == "f32"
+
+    def run(self, name: str, y_extra: int = 3, **overrides: Any) -> np.ndarray:
+        """The whole output buffer, guards included."""
+        itemsize = 4 if self.f32 else 1
+        pitch = self.n + y_extra
+        y = output(self.rows, self.cols, pitch, itemsize)
+        strides = {
+            "y_offset": SLACK,
+            "y_row_stride": self.cols * pitch * itemsize,
+            "y_col_stride": pitch * itemsize,
+        }
+        testing.run_conv_int8(
+            name, padded(self.pixels), self.w, y, {**self.arguments, **strides, **overrides}
+        )
+        return y
+
+    def expected_acc(self) -> np.ndarray:
+        """[rows, cols, n] in int64."""
+        acc = np.zeros((self.rows, self.cols, self.n), np.int64) + self.arguments["acc_init"]
+        for tap in range(self.size * self.size):
+            i, j = divmod(tap, self.size)
+            rows = slice(i, i + (self.rows - 1) * self.stride + 1, self.stride)
+            cols = slice(j, j + (self.cols - 1) * self.stride + 1, self.stride)
+            acc += self.pixels[rows, cols, : self.k].astype(np.int64) @ self.w[:, tap].T.astype(np.int64)
+        return acc
+
+
+def requantize_numpy(acc: np.ndarray, a: dict[str, Any], residual: np.ndarray | None) -> np.ndarray:
+    def fma(x: np.ndarray, y: Any, z: Any) -> np.ndarray:
+        wide = np.asarray(x, np.longdouble) * np.asarray(y, np.longdouble) + np.asarray(z, np.longdouble)
+        return wide.astype(np.float32)
+
+    f = fma(acc.astype(np.float32), a["multiplier"], a["offset"])
+    if a.get("f32_output"):
+        return np.clip(f, np.float32(a["lo"]), np.float32(a["hi"]))
+    q = np.clip(np.rint(f), np.float32(a.get("lo", 0)), np.float32(a.get("hi", 255)))
+    if residual is not None:
+        other = fma(residual.astype(np.float32), np.float32(a["b_multiplier"]), np.float32(a["add_offset"]))
+        q = np.clip(np.rint(fma(q, np.float32(a["a_multiplier"]), other)), a["add_lo"], a["add_hi"])
+    return q.astype(np.uint8)
+
+
+@pytest.mark.parametrize("epilogue", EPILOGUES)
+@pytest.mark.parametrize("size,stride", [(1, 1), (3, 2)])
+def test_reference_equals_numpy(epilogue: str, size: int, stride: int) -> None:
+    rng = np.random.default_rng(7)
+    p = Problem(rng, 4, 5, 33, 19, size=size, stride=stride, epilogue=epilogue)
+    y = p.run("reference", y_extra=0)[SLACK:-SLACK]
+    got = (y.view(np.float32) if p.f32 else y).reshape(4, 5, 33)
+    residual = None
+    if "residual" in p.arguments:
+        residual = p.arguments["residual"][SLACK:-SLACK].reshape(4, 5, 38)[..., :33]
+    want = requantize_numpy(p.expected_acc(), p.arguments, residual)
+    assert np.array_equal(got, want)
+    assert len(np.unique(got)) > 50  # the problem exercises the range
+
+
+def test_saturating_pair() -> None:
+    """x = 255, w = 127, four channels: 129540, where a 16-bit pair sum would give 65534."""
+    rng = np.random.default_rng(0)
+    p = Problem(rng, 1, 1, 1, 4, extreme=True, epilogue="f32")
+    p.arguments.update(
+        acc_init=np.zeros(1, np.int32), multiplier=np.ones(1, np.float32), offset=np.zeros(1, np.float32)
+    )
+    for row in ROWS:
+        if row["usable"]:
+            y = p.run(row["name"], y_extra=0)[SLACK : SLACK + 4].view(np.float32)
+            assert y[0] == 129540.0, row["name"]
+
+
+@pytest.mark.parametrize("row", row_parameters())
+class TestRow:
+    @staticmethod
+    def check(row: dict[str, Any], p: Problem, **overrides: Any) -> None:
+        got, want = p.run(row["name"], **overrides), p.run("reference", **overrides)
+        assert np.array_equal(got, want), (p.rows, p.cols, p.n, p.k, p.size, p.stride)
+
+    def test_pixels(self, row: dict[str, Any]) -> None:
+        rng = np.random.default_rng(1)
+        for cols in [*range(1, 34), 49, 56]:
+            n = int(rng.integers(1, 131))
+            k = int(rng.integers(1, 70))
+            self.check(row, Problem(rng, 1, cols, n, k))
+
+    def test_output_channels(self, row: dict[str, Any]) -> None:
+        rng = np.random.default_rng(2)
+        for n in range(1, 131):
+            cols = (1, 2, 4, 7, 9, 14, 17)[n % 7]
+            self.check(row, Problem(rng, 1, cols, n, 12, epilogue=EPILOGUES[n % 5]))
+
+    def test_input_channels(self, row: dict[str, Any]) -> None:
+        rng = np.random.default_rng(3)
+        for k in range(1, 131):
+            self.check(row, Problem(rng, 1, (1, 7, 14, 18)[k % 4], 40, k, extra=k % 3))
+
+    @pytest.mark.parametrize("epilogue", EPILOGUES)
+    def test_windows_and_strides(self, row: dict[str, Any], epilogue: str) -> None:
+        rng = np.random.default_rng(4)
+        for size in (1, 3, 5):
+            for stride in (1, 2):
+                for cols, k in ((7, 3), (14, 16), (5, 33), (31, 4)):
+                    p = Problem(rng, 3, cols, 37, k, size=size, stride=stride, extra=2, epilogue=epilogue)
+                    self.check(row, p)
+
+    def test_extreme_values(self, row: dict[str, Any]) -> None:
+        rng = np.random.default_rng(5)
+        for k in (1, 4, 64, 130):
+            for epilogue in ("u8", "f32"):
+                self.check(row, Problem(rng, 2, 9, 35, k, size=3, extreme=True, epilogue=epilogue))
+
+    def test_sparse_weights(self, row: dict[str, Any]) -> None:
+        rng = np.random.default_rng(6)
+        for density in (0.0, 0.05, 0.3):
+            self.check(row, Problem(rng, 1, 18, 70, 66, density=density))
+            self.check(row, Problem(rng, 2, 7, 33, 20, size=3, density=density, epilogue="residual"))
+
+    def test_wide_layers(self, row: dict[str, Any]) -> None:
+        """Weights beyond the caches take another loop order, 4096-byte panels another stride."""
+        rng = np.random.default_rng(8)
+        for cols in (1, 3, 49):
+            self.check(row, Problem(rng, 1, cols, 1030, 1024))
+
+    def test_channel_split(self, row: dict[str, Any]) -> None:
+        """Tasks own whole channel blocks: what lies outside keeps its value, the parts make up the whole."""
+        rng = np.random.default_rng(9)
+        p = Problem(rng, 2, 15, 150, 24, epilogue="residual")
+        block = row["n_block"]
+        for begin in range(0, 150, 64):
+            bounds = {"n_begin": begin // block * block, "n_end": min(150, (begin + 64) // block * block)}
+            self.check(row, p, **bounds)
+
+    def test_huge_accumulators(self, row: dict[str, Any]) -> None:
+        """Scaled values far beyond int32, and NaN from no valid program, clamp as the reference says."""
+        rng = np.random.default_rng(10)
+        p = Problem(rng, 1, 15, 40, 8)
+        p.arguments["multiplier"] = np.where(np.arange(40) % 2 == 0, 1e30, -1e30).astype(np.float32)
+        self.check(row, p)
+        p.arguments.update(lo=9.0, hi=77.0)
+        self.check(row, p)
