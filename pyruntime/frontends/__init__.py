@@ -1,0 +1,1 @@
+"""Frontends: networks of other tools -> `onnx_ir.Model` in canonical form."""

@@ -1,0 +1,76 @@
+"""The passes that bring a model into canonical form, in the order in which they run.
+
+A pass is a function `run(model) -> bool` in a file of its own: it changes the model in place and says whether
+it did. Shapes are inferred again after every pass that changed something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from pyruntime.errors import ModelError
+from pyruntime.frontends.passes import (
+    activations,
+    attribute_forms,
+    batch_norm,
+    convolution,
+    dense,
+    float32,
+    fold_constants,
+    identities,
+    inputs,
+    names,
+    padding,
+    qoperator,
+    quantization,
+    scale_shift,
+)
+from pyruntime.graph.nodes import remove_dead_nodes
+from pyruntime.graph.shapes import infer_shapes
+
+Pass = Callable[[ir.Model], bool]
+
+# Once, before anything else.
+PREPARE: list[Pass] = [names.run, inputs.run, float32.run, qoperator.run]
+
+# Repeated until nothing changes: what one pass makes constant lets another go on.
+SIMPLIFY: list[Pass] = [
+    fold_constants.run,
+    attribute_forms.run,
+    identities.run,
+    quantization.run,
+    convolution.run,
+    dense.run,
+    batch_norm.run,
+    padding.run,
+    activations.run,
+    scale_shift.run,
+    remove_dead_nodes,
+]
+
+# Once, at the end.
+FINISH: list[Pass] = [remove_dead_nodes, names.run]
+
+_MOST_ROUNDS = 50
+
+
+def run_all(model: ir.Model) -> None:
+    """Run every pass on the model, in place. Errors: ModelError."""
+    for step in PREPARE:
+        step(model)
+    infer_shapes(model)
+    for _ in range(_MOST_ROUNDS):
+        changed = False
+        for step in SIMPLIFY:
+            if step(model):
+                changed = True
+                infer_shapes(model)
+        if not changed:
+            break
+    else:
+        raise ModelError("the model does not settle into canonical form; report it with the model")
+    for step in FINISH:
+        step(model)
+    infer_shapes(model)

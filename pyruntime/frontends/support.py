@@ -1,0 +1,149 @@
+"""What the later stages can take: a list of operators, and the conditions on each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from pyruntime.errors import ModelError
+from pyruntime.graph.constants import is_constant, weight_initializer
+from pyruntime.graph.nodes import get_string, has_attribute, label
+from pyruntime.graph.shapes import rank
+
+_Check = Callable[[ir.Node], "str | None"]
+_MOST_LISTED = 20
+
+
+def check_supported(model: ir.Model) -> None:
+    """Errors: one ModelError that lists every node that cannot be run, as `op_type (name)`."""
+    problems = [problem for node in model.graph if (problem := problem_of(node)) is not None]
+    if not problems:
+        return
+    listed = ", ".join(problems[:_MOST_LISTED])
+    more = f" and {len(problems) - _MOST_LISTED} more" if len(problems) > _MOST_LISTED else ""
+    raise ModelError(f"unsupported nodes: {listed}{more}; replace them in the model before exporting it")
+
+
+def problem_of(node: ir.Node) -> str | None:
+    """`op_type (name)`, with a reason where the operator itself is supported; None if the node is fine."""
+    check = SUPPORTED.get((node.domain, node.op_type))
+    if check is None:
+        return label(node)
+    reason = check(node)
+    return None if reason is None else f"{label(node)}: {reason}"
+
+
+def _any(node: ir.Node) -> str | None:
+    return None
+
+
+def _one_input(node: ir.Node) -> str | None:
+    return None if len(node.inputs) == 1 else "its settings are not constant"
+
+
+def _needs(*attributes: str) -> _Check:
+    def check(node: ir.Node) -> str | None:
+        if len(node.inputs) != 1:
+            return "its settings are not constant"
+        missing = [name for name in attributes if not has_attribute(node, name)]
+        return f"'{missing[0]}' is not constant or its input's shape is unknown" if missing else None
+
+    return check
+
+
+def _conv(node: ir.Node) -> str | None:
+    if weight_initializer(node.inputs[1]) is None:
+        return "its weight is not constant"
+    spatial = (rank(weight_initializer(node.inputs[1])) or 0) - 2
+    if spatial not in (1, 2):
+        return f"{spatial}-D convolution, only 1-D and 2-D are supported"
+    if len(node.inputs) > 2 and node.inputs[2] is not None and weight_initializer(node.inputs[2]) is None:
+        return "its bias is not constant"
+    return None
+
+
+def _pool(node: ir.Node) -> str | None:
+    if len([output for output in node.outputs if output.uses() or output.is_graph_output()]) > 1:
+        return "its second output is used"
+    size = rank(node.inputs[0])
+    return None if size in (3, 4, None) else f"{size - 2}-D pooling, only 1-D and 2-D are supported"
+
+
+def _pad(node: ir.Node) -> str | None:
+    mode = get_string(node, "mode", "constant")
+    return _needs("pads")(node) or (None if mode in ("constant", "reflect", "edge") else f"mode '{mode}'")
+
+
+def _resize(node: ir.Node) -> str | None:
+    if len(node.inputs) != 1 or not (has_attribute(node, "scales") or has_attribute(node, "sizes")):
+        return "its scales or sizes are not constant"
+    if get_string(node, "mode", "nearest") not in ("nearest", "linear"):
+        return f"mode '{get_string(node, 'mode', 'nearest')}'"
+    return None
+
+
+def _cast(node: ir.Node) -> str | None:
+    kind = node.outputs[0].dtype
+    return None if kind == ir.DataType.FLOAT else f"to {kind.name if kind is not None else 'an unknown type'}"
+
+
+def _prelu(node: ir.Node) -> str | None:
+    return None if is_constant(node.inputs[1]) else "its slope is not constant"
+
+
+def _quantization(node: ir.Node) -> str | None:
+    if len(node.inputs) < 3 or not is_constant(node.inputs[1]) or not is_constant(node.inputs[2]):
+        return "its scale or zero point is not constant"
+    return None
+
+
+def _float_elementwise(node: ir.Node) -> str | None:
+    kind = node.inputs[0].dtype if node.inputs[0] is not None else None
+    return f"of type {kind.name}" if kind not in (ir.DataType.FLOAT, None) else None
+
+
+# (domain, operator) -> what is wrong with a node of it, if anything.
+SUPPORTED: dict[tuple[str, str], _Check] = {
+    ("", "Identity"): _one_input,
+    ("", "Conv"): _conv,
+    ("", "Gemm"): _any,
+    ("", "MatMul"): _float_elementwise,
+    ("", "Relu"): _one_input,
+    ("", "Clip"): _needs("min", "max"),
+    ("", "LeakyRelu"): _one_input,
+    ("", "PRelu"): _prelu,
+    ("", "Sigmoid"): _one_input,
+    ("", "HardSigmoid"): _one_input,
+    ("", "HardSwish"): _one_input,
+    ("", "Tanh"): _one_input,
+    ("", "Gelu"): _one_input,
+    ("pyruntime", "Silu"): _one_input,
+    ("", "Softmax"): _needs("axis"),
+    ("", "Exp"): _one_input,
+    ("", "Sqrt"): _one_input,
+    ("", "Erf"): _one_input,
+    ("", "Abs"): _one_input,
+    ("", "MaxPool"): _pool,
+    ("", "AveragePool"): _pool,
+    ("", "GlobalAveragePool"): _pool,
+    ("", "GlobalMaxPool"): _pool,
+    ("", "ReduceMean"): _needs("axes"),
+    ("", "Add"): _float_elementwise,
+    ("", "Sub"): _float_elementwise,
+    ("", "Mul"): _float_elementwise,
+    ("", "Div"): _float_elementwise,
+    ("", "Concat"): _any,
+    ("", "Split"): _needs("split"),
+    ("", "Slice"): _needs("starts", "ends"),
+    ("", "Pad"): _pad,
+    ("", "Flatten"): _one_input,
+    ("", "Reshape"): _needs("shape"),
+    ("", "Transpose"): _needs("perm"),
+    ("", "Squeeze"): _needs("axes"),
+    ("", "Unsqueeze"): _needs("axes"),
+    ("", "Resize"): _resize,
+    ("", "Cast"): _cast,
+    ("", "QuantizeLinear"): _quantization,
+    ("", "DequantizeLinear"): _quantization,
+}

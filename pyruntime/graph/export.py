@@ -1,0 +1,127 @@
+"""Canonical form -> valid standard ONNX, so that any other runtime can run a model of ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from pyruntime.graph.constants import Array, add_initializer
+from pyruntime.graph.model import clone
+from pyruntime.graph.nodes import (
+    get_float,
+    get_int,
+    get_ints,
+    insert_before,
+    remove_dead_nodes,
+    replace_node,
+    topological_nodes,
+)
+
+STANDARD_OPSET = 21
+STANDARD_IR_VERSION = 10
+
+
+def to_standard(model: ir.Model) -> ir.Model:
+    """New model of opset 21: attribute forms become inputs, own operators become standard ones.
+
+    The nodes, values and tensors of `model` are not touched; weights are shared.
+    QuantizeLinear/DequantizeLinear stay.
+    """
+    result = clone(model)
+    for node in topological_nodes(result):
+        rule = _RULES.get(node.op_type) if node.domain in ("", "pyruntime") else None
+        if rule is not None:
+            rule(node)
+    remove_dead_nodes(result)
+    used = {node.domain for node in result.graph}
+    versions = {
+        domain: version for domain, version in result.opset_imports.items() if domain in used and domain
+    }
+    result.opset_imports.clear()
+    result.opset_imports.update({"": STANDARD_OPSET, **versions})
+    result.ir_version = STANDARD_IR_VERSION
+    return result
+
+
+def _move(node: ir.Node, attribute: str, index: int, array: Array) -> None:
+    """Turn an attribute into a constant input."""
+    node.attributes.pop(attribute, None)
+    if len(node.inputs) <= index:
+        node.resize_inputs(index + 1)
+    assert node.graph is not None and isinstance(node.graph, ir.Graph)
+    node.replace_input_with(index, add_initializer(node.graph, f"{node.name}_{attribute}", array))
+
+
+def _move_ints(node: ir.Node, attribute: str, index: int) -> None:
+    values = get_ints(node, attribute)
+    if values is not None:
+        _move(node, attribute, index, np.asarray(values, np.int64))
+
+
+def _input_dtype(node: ir.Node) -> np.dtype[np.generic]:
+    value = node.inputs[0]
+    dtype = value.dtype if value is not None else None
+    return np.dtype((dtype or ir.DataType.FLOAT).numpy())
+
+
+def _clip(node: ir.Node) -> None:
+    for index, name in ((1, "min"), (2, "max")):
+        bound = get_float(node, name, math.nan)
+        if math.isfinite(bound):
+            _move(node, name, index, np.asarray(bound, _input_dtype(node)))
+        node.attributes.pop(name, None)
+
+
+def _axes(node: ir.Node) -> None:
+    _move_ints(node, "axes", 1)
+
+
+def _slice(node: ir.Node) -> None:
+    for index, name in ((1, "starts"), (2, "ends"), (3, "axes"), (4, "steps")):
+        _move_ints(node, name, index)
+
+
+def _split(node: ir.Node) -> None:
+    _move_ints(node, "split", 1)
+
+
+def _pad(node: ir.Node) -> None:
+    value = get_float(node, "value", 0.0)
+    _move_ints(node, "pads", 1)
+    if "value" in node.attributes:
+        _move(node, "value", 2, np.asarray(value, _input_dtype(node)))
+
+
+def _reshape(node: ir.Node) -> None:
+    _move_ints(node, "shape", 1)
+    if not get_int(node, "allowzero", 0):
+        node.attributes.pop("allowzero", None)
+
+
+def _resize(node: ir.Node) -> None:
+    if "scales" in node.attributes:
+        scales = node.attributes["scales"].as_floats()
+        _move(node, "scales", 2, np.asarray(scales, np.float32))
+    _move_ints(node, "sizes", 3)
+
+
+def _silu(node: ir.Node) -> None:
+    sigmoid = insert_before(node, "Sigmoid", node.inputs[:1])
+    replace_node(node, insert_before(node, "Mul", [node.inputs[0], sigmoid.outputs[0]]).outputs[0])
+
+
+_RULES: dict[str, Callable[[ir.Node], None]] = {
+    "Clip": _clip,
+    "Squeeze": _axes,
+    "Unsqueeze": _axes,
+    "ReduceMean": _axes,
+    "Slice": _slice,
+    "Split": _split,
+    "Pad": _pad,
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Silu": _silu,
+}
