@@ -90,7 +90,7 @@ class Program:
 class Operator:
     """What the format allows of one operator: number of inputs, attribute kinds, required attributes.
 
-    Kinds: `int`, `number` (int or float, not NaN), `finite`, `str`, `ints`, `numbers`.
+    Kinds: `int`, `number` (int or finite float), `str`, `ints`, `numbers`. Absent `lo`, `hi`: no bound.
     """
 
     min_inputs: int
@@ -100,12 +100,12 @@ class Operator:
 
 
 _CLAMP = {"lo": "number", "hi": "number"}
-_RESIDUAL = {"a_multiplier": "finite", "b_multiplier": "finite", "add_offset": "finite"}
+_RESIDUAL = {"a_multiplier": "number", "b_multiplier": "number", "add_offset": "number"}
 _RESIDUAL |= {"add_lo": "number", "add_hi": "number"}
 _WINDOW = {"strides": "ints", "pads": "ints", "dilations": "ints"}
 _POOL = {"kernel": "ints", **_WINDOW, "ceil_mode": "int", "global": "int"}
-_ADD = {"a_multiplier": "finite", "b_multiplier": "finite", "offset": "finite"}
-_MUL = {"a_zero_point": "int", "b_zero_point": "int", "multiplier": "finite", "offset": "finite"}
+_ADD = {"a_multiplier": "number", "b_multiplier": "number", "offset": "number"}
+_MUL = {"a_zero_point": "int", "b_zero_point": "int", "multiplier": "number", "offset": "number"}
 _RESIZE = {"mode": "str", "scales": "numbers", "sizes": "ints", "coordinate_transformation_mode": "str"}
 _RESIZE |= {"nearest_mode": "str"}
 
@@ -122,12 +122,12 @@ OPERATORS: dict[str, Operator] = {
     "unary": Operator(
         1,
         1,
-        {"function": "str", "lo": "number", "hi": "number", "alpha": "finite", "beta": "finite"},
+        {"function": "str", "lo": "number", "hi": "number", "alpha": "number", "beta": "number"},
         ("function",),
     ),
     "prelu": Operator(2, 2),
     "max_pool": Operator(1, 1, _POOL),
-    "average_pool": Operator(1, 1, {**_POOL, "count_include_pad": "int", "multiplier": "finite"}),
+    "average_pool": Operator(1, 1, {**_POOL, "count_include_pad": "int", "multiplier": "number"}),
     "reduce_mean": Operator(1, 1, {"axes": "ints", "keepdims": "int"}, ("axes", "keepdims")),
     "softmax": Operator(1, 1, {"axis": "int"}, ("axis",)),
     "matmul": Operator(2, 2),
@@ -138,7 +138,7 @@ OPERATORS: dict[str, Operator] = {
         {"starts": "ints", "ends": "ints", "axes": "ints", "steps": "ints"},
         ("starts", "ends", "axes", "steps"),
     ),
-    "pad": Operator(1, 1, {"pads": "ints", "mode": "str", "value": "finite"}, ("pads", "mode")),
+    "pad": Operator(1, 1, {"pads": "ints", "mode": "str", "value": "number"}, ("pads", "mode")),
     "reshape": Operator(1, 1, {"shape": "ints", "allowzero": "int"}, ("shape",)),
     "flatten": Operator(1, 1, {"axis": "int"}, ("axis",)),
     "squeeze": Operator(1, 1, {"axes": "ints"}, ("axes",)),
@@ -265,13 +265,12 @@ def _is_int(x: object) -> bool:
 
 
 def _is_number(x: object) -> bool:
-    return _is_int(x) or (isinstance(x, float) and not math.isnan(x))
+    return _is_int(x) or (isinstance(x, float) and math.isfinite(x))
 
 
 _KINDS: dict[str, Any] = {
     "int": _is_int,
     "number": _is_number,
-    "finite": lambda x: _is_number(x) and math.isfinite(x),
     "str": lambda x: isinstance(x, str),
     "ints": lambda x: isinstance(x, list) and all(map(_is_int, x)),
     "numbers": lambda x: isinstance(x, list) and all(map(_is_number, x)),

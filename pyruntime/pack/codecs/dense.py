@@ -1,0 +1,26 @@
+"""Codec `dense`: the array itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyruntime.pack.codecs import layout
+from pyruntime.program import Array
+
+PARTS = ("",)
+
+
+def encode(array: Array) -> dict[str, Array] | None:
+    return {"": np.ascontiguousarray(array).reshape(array.shape)}
+
+
+def decode(parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    (array,) = layout.names(parts, PARTS)
+    layout.expect(array, dtype, shape, "tensor")
+    return array
+
+
+def size(array: Array) -> int | None:
+    return array.nbytes

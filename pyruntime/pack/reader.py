@@ -1,0 +1,169 @@
+"""Reads a `.pyrt` file. Nothing in it is trusted: a violation is a FileFormatError that names file and item."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import Any
+
+from pyruntime.errors import FileFormatError
+from pyruntime.pack.codecs import CODECS
+from pyruntime.pack.container import deserialize
+from pyruntime.pack.writer import FORMAT_VERSION
+from pyruntime.program import DTYPES, Array, Constant, Node, Program, Value, validate
+
+MAX_ELEMENTS = 2**40
+
+
+def read(source: str | os.PathLike[str] | bytes) -> Program:
+    """The validated program with decoded constants, from a path or from the bytes of a file."""
+    where, data = _load(source)
+    try:
+        tensors, metadata = deserialize(data)
+        document = _document(metadata)
+        constants = _constants(document["constants"], tensors)
+        program = _program(document, constants)
+    except ValueError as error:
+        raise FileFormatError(f"{where}: {error}") from None
+    except (MemoryError, OverflowError, RecursionError) as error:
+        raise FileFormatError(f"{where}: sizes beyond this machine ({type(error).__name__})") from None
+    validate(program, where)
+    return program
+
+
+def _load(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
+    if isinstance(source, bytes):
+        where, data = "<bytes>", source
+    else:
+        where = os.fspath(source)
+        try:
+            with open(source, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise FileFormatError(f"{where}: cannot read the file ({error.strerror or error})") from None
+    if len(data) < 8:
+        raise FileFormatError(f"{where}: {len(data)} bytes, not a .pyrt file (empty or cut off)")
+    return where, data
+
+
+def _document(metadata: dict[str, str]) -> dict[str, Any]:
+    """The JSON program with every top-level key there and of the right kind."""
+    kind = metadata.get("format")
+    if kind != "pyrt":
+        raise ValueError(f"metadata 'format' is {kind!r:.40}, expected 'pyrt'; not a .pyrt file")
+    if not isinstance(metadata.get("program"), str):
+        raise ValueError("metadata 'program' is missing")
+    try:
+        document = json.loads(metadata["program"], parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"program is not valid JSON ({str(error)[:80]})") from None
+    _kind(document, dict, "program")
+    version = document.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise ValueError(f"format_version {version!r:.20}, this reader knows {FORMAT_VERSION}")
+    for key, kind_of in _TOP_LEVEL.items():
+        if key not in document:
+            raise ValueError(f"program has no {key!r}")
+        _kind(document[key], kind_of, key)
+    checked: dict[str, Any] = document
+    return checked
+
+
+_TOP_LEVEL: dict[str, type] = {
+    "name": str,
+    "inputs": list,
+    "outputs": list,
+    "values": dict,
+    "constants": dict,
+    "nodes": list,
+}
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _kind(x: object, kind: type, item: str) -> None:
+    if not isinstance(x, kind):
+        raise ValueError(f"{item} is {type(x).__name__}, expected {kind.__name__}")
+
+
+def _strings(x: object, item: str) -> list[str]:
+    if not isinstance(x, list) or not all(isinstance(name, str) for name in x):
+        raise ValueError(f"{item}: expected a list of names")
+    return x
+
+
+def _constants(described: dict[str, Any], tensors: dict[str, Array]) -> dict[str, Constant]:
+    constants, unused = {}, set(tensors)
+    for name, entry in described.items():
+        item = f"constant {name!r}"
+        _kind(entry, dict, item)
+        dtype, shape, codec, scheme = (entry.get(key) for key in ("dtype", "shape", "codec", "scheme"))
+        if dtype not in tuple(DTYPES):
+            raise ValueError(f"{item}: dtype {dtype!r:.40}, expected one of {', '.join(DTYPES)}")
+        if codec not in tuple(CODECS):
+            raise ValueError(f"{item}: codec {codec!r:.40}, expected one of {', '.join(CODECS)}")
+        if not isinstance(scheme, (str, type(None))):
+            raise ValueError(f"{item}: scheme must be text")
+        parts = {"": tensors[name]} if name in tensors and codec == "dense" else {}
+        if codec != "dense":
+            parts = {
+                key[len(name) + 1 :]: part for key, part in tensors.items() if key.startswith(name + ".")
+            }
+        unused -= {f"{name}.{part}" if part else name for part in parts}
+        try:
+            array = CODECS[codec].decode(parts, DTYPES[dtype], _shape(shape))
+        except ValueError as error:
+            raise ValueError(f"{item} ({codec}): {error}") from None
+        constants[name] = Constant(name, array, scheme or "")
+    if unused:
+        raise ValueError(f"tensor {min(unused)!r} belongs to no constant")
+    return constants
+
+
+def _shape(shape: object) -> tuple[int, ...]:
+    if not isinstance(shape, list) or len(shape) > 8:
+        raise ValueError("shape must be a list of at most 8 dimensions")
+    for size in shape:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**31:
+            raise ValueError(f"dimension {size!r:.40}, expected 0..2^31-1")
+    # Zero dimensions do not excuse absurd others: decoders multiply the rest.
+    if math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS:
+        raise ValueError(f"shape {shape} has more than 2^40 elements")
+    return tuple(shape)
+
+
+def _program(document: dict[str, Any], constants: dict[str, Constant]) -> Program:
+    return Program(
+        name=document["name"],
+        inputs=_strings(document["inputs"], "inputs"),
+        outputs=_strings(document["outputs"], "outputs"),
+        values={name: _value(name, entry) for name, entry in document["values"].items()},
+        constants=constants,
+        nodes=[_node(position, entry) for position, entry in enumerate(document["nodes"])],
+    )
+
+
+def _value(name: str, entry: object) -> Value:
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        raise ValueError(f"value {name!r}: expected an object with dtype and shape")
+    scale = entry.get("scale")
+    if isinstance(scale, int) and not isinstance(scale, bool) and abs(scale) < 2**53:
+        scale = float(scale)
+    shape: Any = entry.get("shape")
+    return Value(name, entry["dtype"], shape, scale, entry.get("zero_point"))
+
+
+def _node(position: int, entry: object) -> Node:
+    item = f"node {position}"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{item} is {type(entry).__name__}, expected an object")
+    name, op, attributes = entry.get("name"), entry.get("op"), entry.get("attributes", {})
+    if not isinstance(name, str) or not isinstance(op, str):
+        raise ValueError(f"{item}: name and op must be text")
+    _kind(attributes, dict, f"node {name!r}: attributes")
+    inputs = _strings(entry.get("inputs"), f"node {name!r}: inputs")
+    outputs = _strings(entry.get("outputs"), f"node {name!r}: outputs")
+    return Node(name, op, inputs, outputs, attributes)
