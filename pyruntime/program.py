@@ -185,7 +185,7 @@ def validate(program: Program, where: str = "program") -> None:
             _check_attributes(node)
             _check_operator(program, node)
     except _Violation as violation:
-        raise FileFormatError(f"{where}: {violation}") from None
+        raise FileFormatError(f"{where}: {str(violation)[:300]}") from None
 
 
 class _Violation(Exception):

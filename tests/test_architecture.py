@@ -13,7 +13,7 @@ PACKAGE = ROOT / "pyruntime"
 CSRC = ROOT / "csrc"
 
 # Everybody may use these.
-COMMON = {"errors", "version", ""}
+COMMON = {"errors", "numerics", "version", ""}
 # module (first name below `pyruntime`) -> what it may import from the package
 ARROWS = {
     "errors": set(),
@@ -31,7 +31,7 @@ ARROWS = {
 }
 # Only the tools may need these distributions; the runtime runs without them.
 TOOLS_ONLY = {"onnx", "onnx_ir", "onnxscript", "yaml", "tqdm", "torch", "onnxruntime", "openvino"}
-RUNTIME_MODULES = {"__init__", "errors", "program", "pack", "session", "reference"}
+RUNTIME_MODULES = {"__init__", "errors", "numerics", "program", "pack", "session", "reference"}
 
 
 def _sources() -> list[Path]:

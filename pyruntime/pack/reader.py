@@ -1,4 +1,4 @@
-"""Reads a `.pyrt` file. Nothing in it is trusted: a violation is a FileFormatError that names file and item."""
+"""Reads a `.pyrt` file. Nothing in it is trusted: a violation is a FileFormatError naming file and item."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read(source: str | os.PathLike[str] | bytes) -> Program:
         constants = _constants(document["constants"], tensors)
         program = _program(document, constants)
     except ValueError as error:
-        raise FileFormatError(f"{where}: {error}") from None
+        raise FileFormatError(f"{where}: {str(error)[:300]}") from None
     except (MemoryError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{where}: sizes beyond this machine ({type(error).__name__})") from None
     validate(program, where)

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from programs import conv_program
+
+from pyruntime.errors import FileFormatError, PyruntimeError
+from pyruntime.pack import dumps, read, write
+from pyruntime.program import Program
+
+
+def _program() -> Program:
+    program = conv_program(np.random.default_rng(1), channels=8, outputs=16)
+    program.constants["w"].array[:, :, 0] = 0
+    program.constants["w"].scheme = "int8 per_channel"
+    return program
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    program = _program()
+    report = write(program, tmp_path / "a.pyrt")
+    again = read(tmp_path / "a.pyrt")
+    assert (again.name, again.inputs, again.outputs) == (program.name, program.inputs, program.outputs)
+    assert again.values == program.values and again.nodes == program.nodes
+    for name, constant in program.constants.items():
+        np.testing.assert_array_equal(again.constants[name].array, constant.array)
+        assert again.constants[name].scheme == constant.scheme
+    assert report.bytes == os.path.getsize(tmp_path / "a.pyrt")
+    row = next(row for row in report.tensors if row.name == "w")
+    assert row.codec == "block4" and row.bytes < row.dense_bytes and row.density < 0.7
+    assert read((tmp_path / "a.pyrt").read_bytes()).values == program.values
+
+
+def test_same_bytes_every_time_and_a_plain_safetensors_file(tmp_path: Path) -> None:
+    write(_program(), tmp_path / "a.pyrt")
+    write(_program(), tmp_path / "b.pyrt")
+    assert (tmp_path / "a.pyrt").read_bytes() == (tmp_path / "b.pyrt").read_bytes() == dumps(_program())
+    assert set(safetensors.numpy.load_file(tmp_path / "a.pyrt")) == {"w.mask", "w.values", "m", "o"}
+    assert sorted(os.listdir(tmp_path)) == ["a.pyrt", "b.pyrt"]
+
+
+def test_subnormals_are_flushed(tmp_path: Path) -> None:
+    program = _program()
+    program.constants["o"].array[:2] = [1e-40, -1e-45]
+    write(program, tmp_path / "a.pyrt")
+    assert read(tmp_path / "a.pyrt").constants["o"].array[:2].tolist() == [0.0, 0.0]
+
+
+def test_names_that_would_meet(tmp_path: Path) -> None:
+    program = _program()
+    program.constants["w.mask"] = program.constants.pop("o")
+    program.constants["w.mask"].name = "w.mask"
+    program.nodes[0].inputs[3] = "w.mask"
+    write(program, tmp_path / "a.pyrt")
+    np.testing.assert_array_equal(
+        read(tmp_path / "a.pyrt").constants["w.mask"].array, program.constants["w.mask"].array
+    )
+
+
+def test_unwritable_path_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for target in (tmp_path / "missing" / "a.pyrt", tmp_path / "folder"):
+        with pytest.raises(PyruntimeError, match="cannot write") as caught:
+            write(_program(), target)
+        assert str(target) in str(caught.value) and "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == []
+
+
+def test_invalid_program_is_not_written(tmp_path: Path) -> None:
+    program = _program()
+    program.nodes[0].op = "convolve"
+    with pytest.raises(FileFormatError):
+        write(program, tmp_path / "a.pyrt")
+    assert os.listdir(tmp_path) == []
+
+
+# ---------------------------------------------------------------- hostile files
+
+
+def _rebuild(change: Callable[[dict[str, Any], dict[str, np.ndarray], dict[str, str]], None]) -> bytes:
+    """The good file with its document, tensors or metadata changed, packed by the safetensors library."""
+    data = dumps(_program())
+    length = int.from_bytes(data[:8], "little")
+    document = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["program"])
+    tensors, metadata = safetensors.numpy.load(data), {"format": "pyrt"}
+    change(document, tensors, metadata)
+    metadata.setdefault("program", json.dumps(document))
+    return safetensors.numpy.save(tensors, {k: v for k, v in metadata.items() if v != "DROP"})
+
+
+HOSTILE: dict[str, tuple[Callable[[Any, Any, Any], object], str]] = {
+    "format": (lambda d, t, m: m.update(format="zip"), "'zip'"),
+    "no format": (lambda d, t, m: m.update(format="DROP"), "format"),
+    "no program": (lambda d, t, m: m.update(program="DROP"), "program"),
+    "not json": (lambda d, t, m: m.update(program="{"), "JSON"),
+    "deep json": (lambda d, t, m: m.update(program="[" * 100000), "JSON"),
+    "json list": (lambda d, t, m: m.update(program="[]"), "dict"),
+    "infinity": (lambda d, t, m: m.update(program='{"a": Infinity}'), "Infinity"),
+    "version": (lambda d, t, m: d.update(format_version=2), "format_version"),
+    "version text": (lambda d, t, m: d.update(format_version="1"), "format_version"),
+    "no nodes": (lambda d, t, m: d.pop("nodes"), "'nodes'"),
+    "nodes dict": (lambda d, t, m: d.update(nodes={}), "nodes"),
+    "node text": (lambda d, t, m: d.update(nodes=["conv"]), "node 0"),
+    "inputs numbers": (lambda d, t, m: d.update(inputs=[1]), "inputs"),
+    "value text": (lambda d, t, m: d["values"].update(x="u8"), "'x'"),
+    "value shape": (lambda d, t, m: d["values"]["x"].update(shape=None), "'x'"),
+    "value scale": (lambda d, t, m: d["values"]["x"].update(scale="1"), "scale"),
+    "value scale huge": (lambda d, t, m: d["values"]["x"].update(scale=10**400), "scale"),
+    "unknown op": (lambda d, t, m: d["nodes"][0].update(op="exec"), "'exec'"),
+    "attributes list": (lambda d, t, m: d["nodes"][0].update(attributes=[]), "attributes"),
+    "attribute type": (lambda d, t, m: d["nodes"][0]["attributes"].update(pads={}), "'pads'"),
+    "attribute huge": (lambda d, t, m: d["nodes"][0]["attributes"].update(groups=10**30), "'groups'"),
+    "codec": (lambda d, t, m: d["constants"]["w"].update(codec="zip"), "'zip'"),
+    "codec list": (lambda d, t, m: d["constants"]["w"].update(codec=[]), "'w'"),
+    "constant dtype": (lambda d, t, m: d["constants"]["w"].update(dtype="f64"), "'f64'"),
+    "shape product": (lambda d, t, m: d["constants"]["w"].update(shape=[2**30, 2**30, 2**30]), "2^40"),
+    "shape zero and huge": (lambda d, t, m: d["constants"]["w"].update(shape=[0, 2**30, 2**30]), "2^40"),
+    "shape large": (lambda d, t, m: d["constants"]["w"].update(shape=[2**20, 2**19]), "mask"),
+    "shape negative": (lambda d, t, m: d["constants"]["w"].update(shape=[-16, -8, 3, 3]), "-16"),
+    "shape bool": (lambda d, t, m: d["constants"]["w"].update(shape=[True, 8, 3, 3]), "True"),
+    "shape text": (lambda d, t, m: d["constants"]["w"].update(shape="abc"), "'w'"),
+    "popcount": (lambda d, t, m: t["w.mask"].fill(255), "'w'"),
+    "values short": (lambda d, t, m: t.update({"w.values": t["w.values"][:-1]}), "'w'"),
+    "part missing": (lambda d, t, m: t.pop("w.values"), "'values'"),
+    "tensor missing": (lambda d, t, m: t.pop("m"), "'m'"),
+    "tensor extra": (lambda d, t, m: t.update(z=np.zeros(1, np.float32)), "'z'"),
+    "tensor dtype": (lambda d, t, m: t.update(m=t["m"].astype(np.float16)), "'m'"),
+    "constant gone": (lambda d, t, m: d["constants"].pop("o") and t.pop("o"), "'o'"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_refuses_hostile(name: str, tmp_path: Path) -> None:
+    change, found = HOSTILE[name]
+    path = tmp_path / "h.pyrt"
+    path.write_bytes(_rebuild(change))
+    _refused(path, found)
+
+
+def _refused(path: Path, found: str = "") -> None:
+    with pytest.raises(FileFormatError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(str(path)) and found in message and "\n" not in message and len(message) < 500
+
+
+def test_refuses_what_is_no_packed_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.pyrt"
+    _refused(path, "cannot read")
+    good = dumps(_program())
+    for data in (b"", b"1234567", b"just some text, long enough to have a length\n" * 9, os.urandom(4096)):
+        path.write_bytes(data)
+        _refused(path)
+    for cut in (8, 9, 100, len(good) // 2, len(good) - 1):
+        path.write_bytes(good[:cut])
+        _refused(path)
+    path.write_bytes(good + b"\0")
+    _refused(path)
+    with pytest.raises(FileFormatError, match="<bytes>"):
+        read(b"")
+    with pytest.raises(FileFormatError):
+        read(tmp_path)
+
+
+def test_flipped_bytes_never_raise_anything_else(tmp_path: Path) -> None:
+    """Any single damaged byte gives either a valid program or a FileFormatError."""
+    good = dumps(_program())
+    rng = np.random.default_rng(0)
+    refused = 0
+    for position in rng.integers(0, len(good), 300):
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        try:
+            read(bytes(damaged))
+        except FileFormatError:
+            refused += 1
+    assert refused > 50
