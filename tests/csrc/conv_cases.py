@@ -57,3 +57,20 @@ class Epilogue:
 def output(rows: int, cols: int, pitch: int, itemsize: int) -> np.ndarray:
     """A guarded output of rows x cols pixels of `pitch` items, as flat u8."""
     return np.full(rows * cols * pitch * itemsize + 2 * SLACK, GUARD, np.uint8)
+
+
+def requantize_numpy(acc: np.ndarray, a: dict[str, Any], residual: np.ndarray | None) -> np.ndarray:
+    """The epilogue of docs/format.md on [rows, cols, n] accumulators, in NumPy."""
+
+    def fma(x: np.ndarray, y: Any, z: Any) -> np.ndarray:
+        wide = np.asarray(x, np.longdouble) * np.asarray(y, np.longdouble) + np.asarray(z, np.longdouble)
+        return wide.astype(np.float32)
+
+    f = fma(acc.astype(np.float32), a["multiplier"], a["offset"])
+    if a.get("f32_output"):
+        return np.clip(f, np.float32(a["lo"]), np.float32(a["hi"]))
+    q = np.clip(np.rint(f), np.float32(a.get("lo", 0)), np.float32(a.get("hi", 255)))
+    if residual is not None:
+        other = fma(residual.astype(np.float32), np.float32(a["b_multiplier"]), np.float32(a["add_offset"]))
+        q = np.clip(np.rint(fma(q, np.float32(a["a_multiplier"]), other)), a["add_lo"], a["add_hi"])
+    return q.astype(np.uint8)

@@ -9,7 +9,7 @@ import pytest
 
 from pyruntime import _core
 
-from .conv_cases import SLACK, Epilogue, output, padded
+from .conv_cases import SLACK, Epilogue, output, padded, requantize_numpy
 
 testing = _core.testing
 ROWS = testing.conv_int8_kernels()
@@ -90,21 +90,6 @@ class Problem:
             cols = slice(j, j + (self.cols - 1) * self.stride + 1, self.stride)
             acc += self.pixels[rows, cols, : self.k].astype(np.int64) @ self.w[:, tap].T.astype(np.int64)
         return acc
-
-
-def requantize_numpy(acc: np.ndarray, a: dict[str, Any], residual: np.ndarray | None) -> np.ndarray:
-    def fma(x: np.ndarray, y: Any, z: Any) -> np.ndarray:
-        wide = np.asarray(x, np.longdouble) * np.asarray(y, np.longdouble) + np.asarray(z, np.longdouble)
-        return wide.astype(np.float32)
-
-    f = fma(acc.astype(np.float32), a["multiplier"], a["offset"])
-    if a.get("f32_output"):
-        return np.clip(f, np.float32(a["lo"]), np.float32(a["hi"]))
-    q = np.clip(np.rint(f), np.float32(a.get("lo", 0)), np.float32(a.get("hi", 255)))
-    if residual is not None:
-        other = fma(residual.astype(np.float32), np.float32(a["b_multiplier"]), np.float32(a["add_offset"]))
-        q = np.clip(np.rint(fma(q, np.float32(a["a_multiplier"]), other)), a["add_lo"], a["add_hi"])
-    return q.astype(np.uint8)
 
 
 @pytest.mark.parametrize("epilogue", EPILOGUES)
