@@ -1,0 +1,9 @@
+#include "kernels/conv_f32/x86_conv_body.h"
+
+namespace pyruntime {
+
+extern const ConvF32Kernel conv_f32__avx2;
+const ConvF32Kernel conv_f32__avx2 = {"conv_f32_6x16__avx2", Isa::avx2,    kBlock,
+                                      packed_bytes<kBlock>,  pack<kBlock>, run};
+
+}  // namespace pyruntime

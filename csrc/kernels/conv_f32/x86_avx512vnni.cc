@@ -1,0 +1,9 @@
+#include "kernels/conv_f32/x86_conv_body.h"
+
+namespace pyruntime {
+
+extern const ConvF32Kernel conv_f32__avx512vnni;
+const ConvF32Kernel conv_f32__avx512vnni = {"conv_f32_14x32__avx512vnni", Isa::avx512vnni, kBlock,
+                                            packed_bytes<kBlock>,         pack<kBlock>,    run};
+
+}  // namespace pyruntime
