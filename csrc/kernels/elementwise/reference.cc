@@ -83,18 +83,24 @@ double unary(UnaryF32 op, double x, float alpha, float beta) {
       return std::sqrt(static_cast<float>(x));
     case UnaryF32::erf:
       return std::erf(x);
-    case UnaryF32::neg:
-      return -x;
-    case UnaryF32::abs:
-      return std::fabs(x);
     case UnaryF32::reciprocal:
       return 1.0f / static_cast<float>(x);
+    case UnaryF32::neg:
+    case UnaryF32::abs:
+      break;
   }
   return 0.0;
 }
 
 void unary_f32(UnaryF32 op, size_t n, const float* x, float alpha, float beta, float* y) {
-  for (size_t i = 0; i < n; ++i) y[i] = static_cast<float>(unary(op, x[i], alpha, beta));
+  for (size_t i = 0; i < n; ++i) {
+    if (op == UnaryF32::neg)
+      y[i] = -x[i];  // a change of the sign bit: subnormals stay
+    else if (op == UnaryF32::abs)
+      y[i] = std::fabs(x[i]);
+    else
+      y[i] = static_cast<float>(unary(op, x[i], alpha, beta));
+  }
 }
 
 void softmax_f32(size_t n, const float* x, float* y) {
