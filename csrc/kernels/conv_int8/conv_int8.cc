@@ -2,6 +2,9 @@
 
 #include "kernels/conv_int8/cost.h"
 #include "kernels/conv_int8/pack.h"
+#include "kernels/conv_int8/sparse_lanes.h"
+#include "kernels/conv_int8/sparse_list.h"
+#include "kernels/conv_int8/sparse_rows.h"
 
 namespace pyruntime {
 
@@ -11,8 +14,6 @@ namespace pyruntime {
 
 namespace {
 
-size_t no_scratch(const ConvInt8Args&) { return 0; }
-
 const ConvInt8Kernel kKernels[] = {
 #define CONV_INT8_KERNEL(name, isa, format, n_block, packing) \
   {#name,                                                     \
@@ -21,7 +22,7 @@ const ConvInt8Kernel kKernels[] = {
    n_block,                                                   \
    conv_int8::packed_bytes_##packing,                         \
    conv_int8::pack_##packing,                                 \
-   no_scratch,                                                \
+   conv_int8::scratch_bytes_##packing,                        \
    run_##name,                                                \
    cost_##name},
 #include "kernels/conv_int8/kernels.inc"

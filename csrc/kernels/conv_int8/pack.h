@@ -1,4 +1,5 @@
-// Packed forms of the weights of conv_int8. Every packing <p> has packed_bytes_<p> and pack_<p>.
+// Packed forms of the weights of conv_int8. Every packing <p> has packed_bytes_<p>, pack_<p> and, for the
+// kernels that read it, scratch_bytes_<p>. The sparse ones are in sparse_*.h.
 //
 //  rows         [n][taps][k]: the dense array itself.
 //  panel16      [n/16][taps][ceil(k/4)][16 output channels][4 input channels]: the 64 bytes of one k group
@@ -31,6 +32,10 @@ void pack_panel16(const ConvInt8Weights& weights, void* packed);
 
 size_t packed_bytes_panel16_k64(const ConvInt8Weights& weights);
 void pack_panel16_k64(const ConvInt8Weights& weights, void* packed);
+
+inline size_t scratch_bytes_rows(const ConvInt8Args&) { return 0; }
+inline size_t scratch_bytes_panel16(const ConvInt8Args&) { return 0; }
+inline size_t scratch_bytes_panel16_k64(const ConvInt8Args&) { return 0; }
 
 }  // namespace conv_int8
 }  // namespace pyruntime

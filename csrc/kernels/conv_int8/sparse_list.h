@@ -1,0 +1,57 @@
+// Sparse weights for many pixels: per output channel a list of its nonzero 1x4 blocks in input order. The
+// kernels hold the inputs of 16 (8) pixels of one block in a register, so a block costs one broadcast of its
+// weights and one product per pixel vector; the four channels of a block are the four bytes of a vpdpbusd
+// (vpmaddubsw) lane.
+//
+// Packed form: uint32 first[n + 1], then, 64-byte aligned, int32 weights[first[n]] (four s8) and uint16
+// block[first[n]] with block = tap * ceil(k / 4) + channel / 4.
+//
+//  block4_list  blocks as they are (vpdpbusd is exact)
+//  block4_pairs blocks in which 255 * (|w0| + |w1|) or 255 * (|w2| + |w3|) could leave s16 are split into two
+//  blocks
+//               (w0, 0, w2, 0) and (0, w1, 0, w3): the pair sums of vpmaddubsw are then exact
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/conv_int8/conv_int8.h"
+
+namespace pyruntime {
+namespace conv_int8 {
+
+struct SparseList {
+  const uint32_t* first;
+  const int32_t* weights;
+  const uint16_t* block;
+};
+
+// Views of what pack_block4_list / pack_block4_pairs wrote.
+static inline SparseList sparse_list(const void* packed, int n) {
+  const auto* first = static_cast<const uint32_t*>(packed);
+  const uintptr_t base = reinterpret_cast<uintptr_t>(packed);
+  const uintptr_t weights = (base + (static_cast<size_t>(n) + 1) * 4 + 63) / 64 * 64;
+  return {first, reinterpret_cast<const int32_t*>(weights),
+          reinterpret_cast<const uint16_t*>(weights + static_cast<size_t>(first[n]) * 4)};
+}
+
+size_t packed_bytes_block4_list(const ConvInt8Weights& weights);
+void pack_block4_list(const ConvInt8Weights& weights, void* packed);
+size_t packed_bytes_block4_pairs(const ConvInt8Weights& weights);
+void pack_block4_pairs(const ConvInt8Weights& weights, void* packed);
+
+// Pixel vectors processed together: as many as keep the inputs of all blocks within `bytes` (the L1
+// share), 1..4.
+static inline int pixel_vectors(const ConvInt8Args& args, int lanes, int bytes) {
+  const int blocks = args.taps * ((args.k + 3) / 4);
+  const int needed = (args.rows * args.cols + lanes - 1) / lanes;
+  int vectors = needed >= 4 ? 4 : needed >= 2 ? 2 : 1;
+  while (vectors > 1 && blocks * vectors * lanes * 4 > bytes) vectors /= 2;
+  return vectors;
+}
+
+size_t scratch_bytes_block4_list(const ConvInt8Args& args);
+size_t scratch_bytes_block4_pairs(const ConvInt8Args& args);
+
+}  // namespace conv_int8
+}  // namespace pyruntime
