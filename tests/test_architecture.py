@@ -20,14 +20,17 @@ ARROWS = {
     "program": set(),
     "graph": set(),
     "frontends": {"graph"},
-    "prune": {"graph", "session", "program", "lower"},
-    "quantize": {"graph", "session", "program", "lower"},
-    "recover": {"graph", "session", "program", "lower", "quantize"},
+    "spec": set(),
+    "layers": {"graph"},
+    "evaluate": {"graph", "lower", "session"},
+    "prune": {"graph", "layers", "spec"},
+    "quantize": {"graph", "layers", "spec", "evaluate"},
+    "recover": {"graph", "layers", "spec", "evaluate", "prune", "quantize"},
     "lower": {"graph", "program"},
     "pack": {"program"},
     "reference": {"program"},
     "session": {"_core", "pack", "program"},
-    "recipe": {"prune", "quantize", "recover"},
+    "recipe": {"spec", "prune", "quantize", "recover"},
 }
 # Only the tools may need these distributions; the runtime runs without them.
 TOOLS_ONLY = {"onnx", "onnx_ir", "onnxscript", "yaml", "tqdm", "torch", "onnxruntime", "openvino"}

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from pyruntime.prune.granularity import GRANULARITIES
+
+
+@pytest.mark.parametrize("channels", [4, 5, 6, 7, 8])
+def test_block4_is_fair_to_a_partial_block(channels):
+    block4 = GRANULARITIES["block4"]
+    scores = block4.group(np.ones((2, 3, channels)))
+    assert scores.shape == (2, 3, -(-channels // 4))
+    assert (scores == 1).all()
+
+
+def test_block4_covers_four_channels_of_one_tap():
+    block4 = GRANULARITIES["block4"]
+    keep = np.zeros((1, 2, 2), bool)
+    keep[0, 1, 0] = True
+    mask = block4.spread(keep, 6)
+    assert mask.shape == (1, 2, 6)
+    assert mask[0, 1].tolist() == [True] * 4 + [False] * 2
+    assert not mask[0, 0].any()
+
+
+@pytest.mark.parametrize("channels", [4, 6, 7, 9])
+def test_two_of_four_keeps_the_best_two(channels):
+    rng = np.random.default_rng(0)
+    scores = rng.random((3, 2, channels))
+    mask = GRANULARITIES["2:4"].pattern(scores)
+    for start in range(0, channels, 4):
+        block, kept = scores[..., start : start + 4], mask[..., start : start + 4]
+        assert (kept.sum(-1) == min(2, block.shape[-1])).all()
+        if block.shape[-1] == 4:
+            assert (np.where(kept, block, np.inf).min(-1) >= np.where(kept, -np.inf, block).max(-1)).all()
+
+
+def test_two_of_four_breaks_ties_by_index():
+    assert GRANULARITIES["2:4"].pattern(np.ones((1, 1, 4)))[0, 0].tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("name", ["block4", "2:4"])
+def test_what_blocks_leave_alone(name):
+    assert GRANULARITIES[name].skip_reason(1, True) == "depthwise"
+    assert "3 input channels" in GRANULARITIES[name].skip_reason(3, False)
+    assert GRANULARITIES[name].skip_reason(4, False) == ""
+    assert GRANULARITIES["weight"].skip_reason(1, True) == ""
