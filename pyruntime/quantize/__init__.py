@@ -1,0 +1,19 @@
+"""Quantization: choose ranges from data, write them into the model as QuantizeLinear and DequantizeLinear."""
+
+from pyruntime.quantize.calibrate import calibrate
+from pyruntime.quantize.insert import LayerQuantization, QuantizeReport, insert_qdq
+from pyruntime.quantize.plan import QuantizePlan, make_plan
+from pyruntime.quantize.ranges import Range
+from pyruntime.quantize.spec import QuantizeSpec, parse_spec
+
+__all__ = [
+    "LayerQuantization",
+    "QuantizePlan",
+    "QuantizeReport",
+    "QuantizeSpec",
+    "Range",
+    "calibrate",
+    "insert_qdq",
+    "make_plan",
+    "parse_spec",
+]

@@ -1,0 +1,256 @@
+"""Write the quantization of a model into its graph as QuantizeLinear and DequantizeLinear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from pyruntime import graph
+from pyruntime.errors import DataError, ModelError
+from pyruntime.layers import Layer, find_layers
+from pyruntime.quantize import weights
+from pyruntime.quantize.plan import ELEMENTWISE, QuantizePlan, make_plan
+from pyruntime.quantize.ranges import Range, activation_params, quantize_u8
+
+Params = tuple[np.float32, np.uint8]
+
+
+@dataclass(frozen=True)
+class LayerQuantization:
+    """What became of one layer.
+
+    Attributes:
+        sqnr_db: of the dequantized against the float weight.
+        float_bias: the bias stayed float32, because its integer form would have been worse.
+    """
+
+    node: str
+    weight: str
+    sqnr_db: float
+    float_bias: bool
+
+
+@dataclass
+class QuantizeReport:
+    """`layers` in execution order; `float_nodes` are the operators left in float."""
+
+    layers: list[LayerQuantization] = field(default_factory=list)
+    float_nodes: list[str] = field(default_factory=list)
+
+
+def insert_qdq(model: ir.Model, ranges: Mapping[str, Range]) -> QuantizeReport:
+    """Quantize a canonical float model in place: u8 activations per tensor, s8 weights per output channel.
+
+    Every tensor between integer operators gets a QuantizeLinear and a DequantizeLinear (after a Relu or
+    Clip, never before it); weights and biases become integer initializers with a DequantizeLinear. The
+    dequantized tensor takes over the name of the float one. Operators that move data share scale and zero
+    point between inputs and output.
+
+    Args:
+        ranges: of every tensor in `make_plan(model).names`.
+    Errors: DataError if a range is missing; ModelError if a weight is not finite.
+    """
+    plan = make_plan(model)
+    params = _tensor_params(plan, ranges)
+    quantized = _QuantizedWeights(model, plan, params)
+    report = QuantizeReport()
+    for layer in find_layers(model):
+        report.layers.append(quantized.apply(layer))
+    report.float_nodes = [
+        graph.label(node) for node in graph.topological_nodes(model) if _stays_float(node, plan)
+    ]
+    for node in graph.topological_nodes(model):
+        if node in plan.nodes and node.op_type in ELEMENTWISE:
+            _quantize_operands(model, node)
+    for value in plan.tensors:
+        _quantize_tensor(model, value, params[value], plan)
+    graph.remove_dead_nodes(model)
+    return report
+
+
+def _stays_float(node: ir.Node, plan: QuantizePlan) -> bool:
+    return node not in plan.nodes and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+
+
+def _tensor_params(plan: QuantizePlan, ranges: Mapping[str, Range]) -> dict[ir.Value, Params]:
+    params: dict[ir.Value, Params] = {}
+    for group, sources in zip(plan.groups, plan.sources, strict=True):
+        shared = Range(0.0, 0.0)
+        for value in sources:
+            name = value.name or ""
+            if name not in ranges:
+                raise DataError(f"tensor '{name}': has no range; calibrate it")
+            shared = shared.union(ranges[name])
+        for value in group:
+            padding = plan.padding.get(value, 0.0)
+            shared = shared.union(Range(padding, padding))
+        params.update(dict.fromkeys(group, activation_params(shared)))
+    return params
+
+
+def _quantize_operands(model: ir.Model, node: ir.Node) -> None:
+    """Give the constant operand of a sum or product its u8 form, for this node alone."""
+    for index, value in enumerate(node.inputs):
+        array = graph.constant(value)
+        if value is None or array is None:
+            continue
+        params = activation_params(Range(float(array.min()), float(array.max())))
+        name = value.name or f"{node.name}_constant"
+        integers = graph.add_initializer(model, f"{name}_quantized", quantize_u8(array, *params))
+        scale = graph.add_initializer(model, f"{name}_scale", np.asarray(params[0]))
+        zero_point = graph.add_initializer(model, f"{name}_zero_point", np.asarray(params[1]))
+        dequantize = graph.insert_before(
+            node, "DequantizeLinear", [integers, scale, zero_point], name=f"{name}_dequantize"
+        )
+        dequantize.outputs[0].shape, dequantize.outputs[0].dtype = ir.Shape(array.shape), ir.DataType.FLOAT
+        node.replace_input_with(index, dequantize.outputs[0])
+
+
+def _quantize_tensor(model: ir.Model, value: ir.Value, params: Params, plan: QuantizePlan) -> None:
+    """Let the readers of a tensor read its quantized form; of a network input only the integer ones do."""
+    name = value.name or "tensor"
+    scale = graph.add_initializer(model, f"{name}_scale", np.asarray(params[0]))
+    zero_point = graph.add_initializer(model, f"{name}_zero_point", np.asarray(params[1]))
+    producer = value.producer()
+    readers = [use.node for use in value.uses() if use.node in plan.nodes]
+    if producer is not None:
+        quantize = graph.insert_after(
+            producer, "QuantizeLinear", [value, scale, zero_point], name=f"{name}_quantize"
+        )
+    else:
+        first = next(node for node in model.graph if node in readers)
+        quantize = graph.insert_before(
+            first, "QuantizeLinear", [value, scale, zero_point], name=f"{name}_quantize"
+        )
+    quantized = quantize.outputs[0]
+    quantized.shape, quantized.dtype = value.shape, ir.DataType.UINT8
+    dequantize = graph.insert_after(
+        quantize, "DequantizeLinear", [quantized, scale, zero_point], name=f"{name}_dequantize"
+    )
+    result = dequantize.outputs[0]
+    result.shape, result.dtype = value.shape, ir.DataType.FLOAT
+    if producer is None:
+        for use in tuple(value.uses()):
+            if use.node in plan.nodes:
+                use.node.replace_input_with(use.idx, result)
+        return
+    for use in tuple(value.uses()):
+        if use.node is not quantize:
+            use.node.replace_input_with(use.idx, result)
+    _take_over(model, value, result)
+
+
+def _take_over(model: ir.Model, value: ir.Value, result: ir.Value) -> None:
+    """Give the dequantized tensor the name of the float one, and its place among the graph's outputs."""
+    for index, output in enumerate(model.graph.outputs):
+        if output is value:
+            model.graph.outputs[index] = result
+    name = value.name
+    value.name = graph.unique_name(model, f"{name}_float")
+    result.name = name
+
+
+class _QuantizedWeights:
+    """Quantizes each weight once, however many layers share it."""
+
+    def __init__(self, model: ir.Model, plan: QuantizePlan, params: Mapping[ir.Value, Params]) -> None:
+        self._model = model
+        self._params = params
+        self._outputs = {layer.node: _output_tensor(layer, plan) for layer in find_layers(model)}
+        self._done: dict[tuple[ir.Value, int], tuple[ir.Value, npt.NDArray[np.float32], float]] = {}
+        self._users: dict[tuple[ir.Value, int], list[Layer]] = {}
+        for layer in find_layers(model):
+            self._users.setdefault((layer.weight, layer.axis), []).append(layer)
+
+    def apply(self, layer: Layer) -> LayerQuantization:
+        key = (layer.weight, layer.axis)
+        if key not in self._done:
+            self._done[key] = self._quantize(layer, self._users[key])
+        dequantized, scales, sqnr = self._done[key]
+        layer.node.replace_input_with(1, dequantized)
+        float_bias = self._apply_bias(layer, scales)
+        return LayerQuantization(layer.name, layer.weight_name, sqnr, float_bias)
+
+    def _quantize(self, layer: Layer, users: list[Layer]) -> tuple[ir.Value, npt.NDArray[np.float32], float]:
+        array = _finite(layer.weight)
+        scales = weights.weight_scales(weights.channel_max(array, layer.axis))
+        for user in users:
+            bias = self._bias(user, scales.size)
+            if bias is not None:
+                scales = weights.grow_for_bias(scales, bias, self._params[_input(user)][0])
+        integers = weights.quantize_weight(array, scales, layer.axis)
+        sqnr = weights.sqnr_db(array, weights.dequantize_weight(integers, scales, layer.axis))
+        value = self._dequantized(layer.node, layer.weight_name, integers, scales, layer.axis)
+        return value, scales, sqnr
+
+    def _bias(self, layer: Layer, channels: int) -> npt.NDArray[Any] | None:
+        if layer.bias is None:
+            return None
+        # A Gemm's bias may be a scalar or a row.
+        return np.broadcast_to(_finite(layer.bias).reshape(-1), (channels,))
+
+    def _apply_bias(self, layer: Layer, scales: npt.NDArray[np.float32]) -> bool:
+        bias = self._bias(layer, scales.size)
+        if bias is None or layer.bias is None:
+            return False
+        output = self._outputs[layer.node]
+        output_scale = self._params[output][0] if output in self._params else None
+        found = weights.quantize_bias(bias, self._params[_input(layer)][0], scales, output_scale)
+        if found is None:
+            return True
+        integers, steps = found
+        value = self._dequantized(layer.node, layer.bias.name or f"{layer.name}_bias", integers, steps, 0)
+        layer.node.replace_input_with(2, value)
+        return False
+
+    def _dequantized(
+        self,
+        anchor: ir.Node,
+        name: str,
+        integers: npt.NDArray[Any],
+        scales: npt.NDArray[np.float32],
+        axis: int,
+    ) -> ir.Value:
+        quantized = graph.add_initializer(self._model, f"{name}_quantized", integers)
+        scale = graph.add_initializer(self._model, f"{name}_scale", scales)
+        zeros = graph.add_initializer(
+            self._model, f"{name}_zero_point", np.zeros(scales.shape, integers.dtype)
+        )
+        node = graph.insert_before(
+            anchor,
+            "DequantizeLinear",
+            [quantized, scale, zeros],
+            {"axis": axis},
+            name=f"{name}_dequantize",
+        )
+        node.outputs[0].shape, node.outputs[0].dtype = ir.Shape(integers.shape), ir.DataType.FLOAT
+        return node.outputs[0]
+
+
+def _input(layer: Layer) -> ir.Value:
+    value = layer.node.inputs[0]
+    assert value is not None
+    return value
+
+
+def _output_tensor(layer: Layer, plan: QuantizePlan) -> ir.Value:
+    """The tensor a layer fills: its own output, or that of the Relu or Clip fused into it."""
+    output = layer.node.outputs[0]
+    reader = graph.sole_consumer(output)
+    if output not in plan.tensors and reader is not None and reader in plan.nodes:
+        return reader.outputs[0]
+    return output
+
+
+def _finite(value: ir.Value) -> npt.NDArray[Any]:
+    array = graph.constant(value)
+    if array is None:
+        raise ModelError(f"tensor '{value.name}': expected a constant")
+    if not np.isfinite(array).all():
+        raise ModelError(f"weight '{value.name}' holds NaN or infinity; export the model again")
+    return array
