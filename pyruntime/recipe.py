@@ -1,0 +1,118 @@
+"""A recipe: what to prune, how to quantize, how to recover accuracy, in the words of the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pyruntime import spec as words
+from pyruntime.errors import OptionError
+from pyruntime.prune.spec import PruneSpec
+from pyruntime.prune.spec import parse_spec as parse_prune
+from pyruntime.quantize.spec import QuantizeSpec
+from pyruntime.quantize.spec import parse_spec as parse_quantize
+from pyruntime.recover.spec import parse_steps
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "int8": {"quantize": "int8"},
+    "float": {"quantize": "none"},
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Steps of a compression, checked when built.
+
+    Attributes:
+        prune: words of `--prune`, applied in order, e.g. `["block4=0.75,exclude=stem*"]`.
+        quantize: word of `--quantize`.
+        recover: words of `--recover`. None leaves the choice to us: `obs, bn` for a pruned network, `bias`
+        for one that
+            is only quantized, nothing without calibration data. An empty list means none.
+    Errors: OptionError for a word that is unknown, not built yet or out of range.
+    """
+
+    prune: Sequence[str] = ()
+    quantize: str = "int8"
+    recover: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prune", _texts(self.prune, "prune", separator=None))
+        if self.recover is not None:
+            object.__setattr__(self, "recover", _texts(self.recover, "recover", separator=","))
+        self.prune_specs()
+        self.quantize_spec()
+        self.recover_steps(calibrated=False)
+
+    def prune_specs(self) -> list[PruneSpec]:
+        return [parse_prune(text) for text in self.prune]
+
+    def quantize_spec(self) -> QuantizeSpec:
+        return parse_quantize(self.quantize)
+
+    def recover_steps(self, calibrated: bool) -> tuple[str, ...]:
+        """The steps to run; `calibrated` says whether there is calibration data."""
+        if self.recover is not None:
+            return parse_steps(self.recover)
+        if not calibrated:
+            return ()
+        if self.prune:
+            return parse_steps(("obs", "bn"))
+        return () if self.quantize_spec().scheme == "none" else parse_steps(("bias",))
+
+    @classmethod
+    def of(cls, source: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
+        """Recipe from a recipe, a dict of its attributes, the path of a YAML file, or the name of a preset.
+
+        Errors: OptionError that lists the presets, or names the file and the entry at fault.
+        """
+        if isinstance(source, Recipe):
+            return source
+        if isinstance(source, Mapping):
+            return cls._from_mapping(source, "recipe")
+        text = os.fspath(source)
+        if text in PRESETS:
+            return cls._from_mapping(PRESETS[text], f"recipe '{text}'")
+        if not isinstance(text, str) or not text.lower().endswith((".yaml", ".yml")):
+            raise OptionError(
+                f"recipe '{text}' is unknown; expected one of: {', '.join(PRESETS)}, or a .yaml path"
+            )
+        return cls._from_mapping(_read_yaml(Path(text)), f"recipe {text}")
+
+    @classmethod
+    def _from_mapping(cls, entries: Mapping[str, Any], what: str) -> Recipe:
+        valid = [entry.name for entry in fields(cls)]
+        for key in entries:
+            words.choose(str(key), valid, f"{what}: entry", later=("target", "targets"))
+        try:
+            return cls(**entries)
+        except OptionError as error:
+            raise OptionError(f"{what}: {error}") from None
+
+
+def _texts(value: object, name: str, separator: str | None) -> tuple[str, ...]:
+    """A text or a sequence of texts as a tuple; with a separator, each text may hold several words."""
+    entries = [value] if isinstance(value, str) else value
+    if not isinstance(entries, Sequence) or not all(isinstance(entry, str) for entry in entries):
+        raise OptionError(f"recipe: entry '{name}' is {value!r}; expected a list of texts")
+    if separator is None:
+        return tuple(entries)
+    return tuple(word.strip() for entry in entries for word in entry.split(separator) if word.strip())
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
+        raise OptionError(f"recipe {path}: cannot be read ({reason})") from None
+    if not isinstance(content, Mapping):
+        raise OptionError(
+            f"recipe {path}: expected entries such as 'quantize: int8', found {type(content).__name__}"
+        )
+    return content

@@ -1,0 +1,8 @@
+"""Win back the accuracy that pruning and quantization cost, from calibration data alone."""
+
+from pyruntime.recover.bias import correct_bias
+from pyruntime.recover.bn import match_statistics
+from pyruntime.recover.obs import update_pruned
+from pyruntime.recover.spec import STEPS, parse_steps
+
+__all__ = ["STEPS", "correct_bias", "match_statistics", "parse_steps", "update_pruned"]

@@ -1,0 +1,159 @@
+"""Least squares on a support, and the choice of the support: pure functions on arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyruntime.prune.granularity import Granularity
+
+Float = npt.NDArray[Any]  # float64
+Mask = npt.NDArray[np.bool_]
+
+DAMPING = 0.01  # of the mean diagonal
+ROUND_KEEP = 0.6  # of the groups still there, per round
+# Work of one round, in multiply-adds, beyond which only one round is made.
+ROUND_LIMIT = 4e11
+# Work of the last solve beyond which it is done by iteration.
+EXACT_LIMIT = 5e11
+CG_STEPS = 60
+
+
+@dataclass(frozen=True)
+class Problem:
+    """min over w of `w H w^T - 2 w t^T` for each row; `weight0` is the start.
+
+    Attributes:
+        hessian: `[k, k]`, damped.
+        target: `[rows, k]`.
+        weight0: `[rows, k]`, weights before pruning.
+    """
+
+    hessian: Float
+    target: Float
+    weight0: Float
+
+    @classmethod
+    def of(cls, covariance: Float, cross: Float, weight0: Float) -> Problem:
+        """From the covariance of the inputs, that of the float inputs with them, and the float weights."""
+        diagonal = np.diagonal(covariance)
+        damping = DAMPING * max(float(diagonal.mean()), 1e-30)
+        hessian = covariance + damping * np.eye(len(covariance))
+        return cls(hessian, weight0 @ cross + damping * weight0, weight0)
+
+
+def least_squares(problem: Problem, support: Mask) -> Float:
+    """Best weights of each row that are zero outside its support, `[rows, k]`."""
+    kept = support.sum(axis=1, dtype=np.float64)
+    if float((kept**3).sum()) / 3 > EXACT_LIMIT:
+        return _conjugate_gradients(problem, support)
+    solution = np.zeros_like(problem.weight0)
+    for row, keep in enumerate(support):
+        index = np.flatnonzero(keep)
+        if index.size:
+            solution[row, index] = np.linalg.solve(
+                problem.hessian[np.ix_(index, index)], problem.target[row, index]
+            )
+    return solution
+
+
+def _conjugate_gradients(problem: Problem, support: Mask) -> Float:
+    """As `least_squares`, nearly: all rows at once, for layers where a solve per row takes minutes."""
+    diagonal = np.diagonal(problem.hessian)
+    solution = np.where(support, problem.weight0, 0.0)
+    residual = np.where(support, problem.target - solution @ problem.hessian, 0.0)
+    scaled = residual / diagonal
+    direction = scaled
+    energy = (residual * scaled).sum(axis=1, keepdims=True)
+    for _ in range(CG_STEPS):
+        image = np.where(support, direction @ problem.hessian, 0.0)
+        curvature = (direction * image).sum(axis=1, keepdims=True)
+        step = np.divide(energy, curvature, out=np.zeros_like(energy), where=curvature > 0)
+        solution = solution + step * direction
+        residual = residual - step * image
+        scaled = residual / diagonal
+        before, energy = energy, (residual * scaled).sum(axis=1, keepdims=True)
+        direction = (
+            scaled + np.divide(energy, before, out=np.zeros_like(energy), where=before > 0) * direction
+        )
+    return solution
+
+
+def select(problem: Problem, granularity: Granularity, mask: Mask) -> Mask:
+    """Support `[rows, taps, in]` chosen by what dropping a group costs, with as many groups as `mask` keeps.
+
+    In rounds: each drops the cheapest groups, then solves for the survivors and takes costs anew.
+    """
+    shape = mask.shape
+    blocks = _blocks(shape, granularity.size)
+    hessian_inverse = np.linalg.inv(problem.hessian)
+    weight = problem.target @ hessian_inverse
+    diagonal = _block_diagonal(hessian_inverse, blocks)
+    inverse = np.broadcast_to(diagonal, (shape[0], *diagonal.shape))
+    if granularity.fixed:
+        return granularity.pattern(_costs(weight, inverse, blocks).reshape(shape))
+    alive = np.ones((shape[0], len(blocks)), bool)
+    wanted = int(np.count_nonzero(granularity.group(mask.astype(np.float64))))
+    for count in _schedule(alive.size, wanted, problem):
+        costs = np.where(alive, _costs(weight, inverse, blocks), np.inf)
+        alive.reshape(-1)[np.argsort(costs, axis=None, kind="stable")[: alive.sum() - count]] = False
+        if count > wanted:
+            weight, inverse = _solve_alive(problem, alive, blocks)
+    return granularity.spread(alive.reshape(shape[0], shape[1], -1), shape[2])
+
+
+def _schedule(total: int, wanted: int, problem: Problem) -> list[int]:
+    """Groups left after each round."""
+    rows, columns = problem.weight0.shape
+    if rows * float(columns) ** 3 * ROUND_KEEP**3 > ROUND_LIMIT or wanted == 0:
+        return [wanted]
+    rounds = max(1, int(np.ceil(np.log(wanted / total) / np.log(ROUND_KEEP)))) if wanted < total else 1
+    return [round(total * (wanted / total) ** ((i + 1) / rounds)) for i in range(rounds)]
+
+
+def _blocks(shape: tuple[int, ...], size: int) -> npt.NDArray[np.intp]:
+    """Columns of each group, `[groups, size]`; -1 where the last group of a tap has no entry."""
+    _, taps, channels = shape
+    per_tap = -(-channels // size)
+    channel = np.arange(per_tap * size)
+    columns = np.arange(taps)[:, None] * channels + np.where(channel < channels, channel, 0)
+    return np.where(channel < channels, columns, -1).reshape(taps * per_tap, size)
+
+
+def _block_diagonal(matrix: Float, blocks: npt.NDArray[np.intp]) -> Float:
+    """The diagonal blocks of a matrix, `[groups, size, size]`; identity where a group has no entry."""
+    found = matrix[blocks[:, :, None], blocks[:, None, :]]
+    present = blocks >= 0
+    both = present[:, :, None] & present[:, None, :]
+    return np.where(both, found, np.eye(blocks.shape[1]))
+
+
+def _costs(weight: Float, inverse: Float, blocks: npt.NDArray[np.intp]) -> Float:
+    """`w_B (H^-1_BB)^-1 w_B^T` of each row and group, `[rows, groups]`."""
+    entries = np.where(blocks >= 0, weight[:, blocks], 0.0)
+    if blocks.shape[1] == 1:
+        solved = entries / inverse[..., 0]
+    else:
+        solved = np.linalg.solve(inverse, entries[..., None])[..., 0]
+    costs: Float = (entries * solved).sum(axis=-1)
+    return costs
+
+
+def _solve_alive(problem: Problem, alive: Mask, blocks: npt.NDArray[np.intp]) -> tuple[Float, Float]:
+    """Weights, and diagonal blocks of the inverse, of each row restricted to its surviving groups."""
+    weight = np.zeros_like(problem.weight0)
+    size = blocks.shape[1]
+    inverse = np.broadcast_to(np.eye(size), (*alive.shape, size, size)).copy()
+    for row, keep in enumerate(alive):
+        kept = blocks[keep]
+        index = np.sort(kept[kept >= 0])
+        if not index.size:
+            continue
+        part = np.linalg.inv(problem.hessian[np.ix_(index, index)])
+        weight[row, index] = part @ problem.target[row, index]
+        local = np.where(kept >= 0, np.searchsorted(index, kept), -1)
+        inverse[row, keep] = _block_diagonal(part, local)
+    return weight, inverse

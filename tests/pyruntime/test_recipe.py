@@ -1,0 +1,137 @@
+"""The words of a recipe: what they mean, and one line of help for each wrong one."""
+
+import pytest
+
+from pyruntime.errors import OptionError
+from pyruntime.prune.spec import PruneSpec
+from pyruntime.prune.spec import parse_spec as parse_prune
+from pyruntime.quantize.spec import QuantizeSpec
+from pyruntime.quantize.spec import parse_spec as parse_quantize
+from pyruntime.recipe import Recipe
+
+
+def test_prune_words():
+    assert parse_prune("block4=0.85") == PruneSpec("block4", 0.85)
+    assert parse_prune("2:4") == PruneSpec("2:4", 0.5)
+    spec = parse_prune(" weight = 0.9 , criterion=random, scope=layer, exclude=a*, exclude=b, only=c? ")
+    assert spec == PruneSpec("weight", 0.9, "random", "layer", ("c?",), ("a*", "b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("weigth=0.9", "expected one of: weight=FRACTION, block4=FRACTION, 2:4"),
+        ("filter=0.3", "not built yet; available: weight=FRACTION"),
+        ("4:8", "not built yet"),
+        ("weight", "weight=0.75"),
+        ("2:4=0.5", "takes no value"),
+        ("weight=1", "[0, 1)"),
+        ("weight=1.0", "[0, 1)"),
+        ("weight=-0.1", "[0, 1)"),
+        ("weight=nan", "[0, 1)"),
+        ("weight=half", "not a number"),
+        ("weight=0.5,criterion=taylor", "not built yet; available: magnitude, random"),
+        ("weight=0.5,criterion=size", "expected one of: magnitude, random"),
+        ("weight=0.5,scope=all", "expected one of: global, layer"),
+        ("weight=0.5,round_to=16", "not built yet"),
+        ("weight=0.5,colour=red", "expected one of: criterion, scope, exclude, only"),
+        ("weight=0.5,exclude", "name=value"),
+        ("weight=0.5,exclude=", "name=value"),
+        ("", "expected a text"),
+        (",scope=layer", "before the first comma"),
+    ],
+)
+def test_wrong_prune_words(text, says):
+    with pytest.raises(OptionError) as error:
+        parse_prune(text)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_quantize_words():
+    assert parse_quantize("int8") == QuantizeSpec("int8")
+    assert parse_quantize("none").scheme == "none"
+    assert parse_quantize("int8,calibrate=percentile,activations=u8").calibrate == "percentile"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("int9", "expected one of: int8, none"),
+        ("int4,group=32", "'int4' is not built yet; available: int8, none"),
+        ("fp8_e4m3", "not built yet"),
+        ("fp:4.3", "not built yet"),
+        ("codebook=16", "not built yet"),
+        ("hashed=0.1", "not built yet"),
+        ("mixed,bits=4.5", "not built yet"),
+        ("pow2", "not built yet"),
+        ("int8=3", "takes no value"),
+        ("int8,calibrate=entropy", "not built yet; available: minmax, percentile, mse"),
+        ("int8,calibrate=best", "expected one of: minmax, percentile, mse"),
+        ("int8,activations=s8", "not built yet"),
+        ("int8,activations=u4", "expected one of: u8"),
+        ("int8,group=32", "expected one of: calibrate, activations"),
+        ("none,calibrate=mse", "has no effect"),
+    ],
+)
+def test_wrong_quantize_words(text, says):
+    with pytest.raises(OptionError) as error:
+        parse_quantize(text)
+    assert says in str(error.value)
+
+
+def test_presets_and_dicts():
+    assert Recipe.of("int8") == Recipe()
+    assert Recipe.of("float").quantize_spec().scheme == "none"
+    recipe = Recipe.of({"prune": "weight=0.5", "recover": "bias, obs"})
+    assert recipe.prune == ("weight=0.5",)
+    assert recipe.recover == ("bias", "obs")
+    assert Recipe.of(recipe) is recipe
+
+
+def test_yaml(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("prune: [block4=0.75, 'weight=0.5,only=fc']\nquantize: int8\nrecover: []\n")
+    recipe = Recipe.of(path)
+    assert recipe.prune == ("block4=0.75", "weight=0.5,only=fc")
+    assert recipe.recover_steps(calibrated=True) == ()
+
+
+def test_steps():
+    assert Recipe().recover_steps(calibrated=True) == ("bias",)
+    assert Recipe().recover_steps(calibrated=False) == ()
+    assert Recipe(quantize="none").recover_steps(calibrated=True) == ()
+    assert Recipe(prune=["2:4"], recover=["bias,bn", "obs"]).recover_steps(calibrated=True) == (
+        "obs",
+        "bn",
+        "bias",
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("int4", "expected one of: int8, float, or a .yaml path"),
+        ({"quantise": "int8"}, "expected one of: prune, quantize, recover"),
+        ({"target": "size=0.25"}, "not built yet"),
+        ({"recover": ["adaround"]}, "not built yet; available: obs, bn, bias"),
+        ({"recover": "magic"}, "expected one of: obs, bn, bias"),
+        ({"prune": [0.5]}, "expected a list of texts"),
+        ({"prune": None}, "expected a list of texts"),
+        ({"quantize": 8}, "expected a text"),
+        ("missing.yaml", "cannot be read"),
+    ],
+)
+def test_wrong_recipes(source, says):
+    with pytest.raises(OptionError) as error:
+        Recipe.of(source)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["- int8\n", "quantize: [unclosed\n", ""])
+def test_yaml_that_is_no_recipe(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(OptionError, match="recipe"):
+        Recipe.of(path)
