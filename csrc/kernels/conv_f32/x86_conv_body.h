@@ -43,10 +43,9 @@ inline void finish(const ConvF32Args& a, Vector acc, int o, int end, float* y, c
 }
 
 // `w` points to the weights of block o / kBlock; the blocks follow each other block_stride floats apart.
-template <int kPixels, int kBlocks>
+template <int kPixels, int kVectors>
 void run_tile(const ConvF32Args& a, const Tile& tile, const float* w, ptrdiff_t block_stride, int o,
               int end) {
-  constexpr int kVectors = 2 * kBlocks;
   Vector acc[kPixels][kVectors];
   for (int v = 0; v < kVectors; ++v) {
     const Vector bias = load(a.bias + o + v * kVector);
@@ -78,15 +77,20 @@ void run_channels(const ConvF32Args& a, const Tile& tile, int begin, int end) {
   const ptrdiff_t block_stride = static_cast<ptrdiff_t>(a.taps) * a.k * kBlock;
   const float* w = static_cast<const float*>(a.w) + begin / kBlock * block_stride;
   int o = begin;
-  for (; o + (kBlocks - 1) * kBlock < end; o += kBlocks * kBlock, w += kBlocks * block_stride)
-    run_tile<kPixels, kBlocks>(a, tile, w, block_stride, o, end);
-  for (; o < end; o += kBlock, w += block_stride) run_tile<kPixels, 1>(a, tile, w, block_stride, o, end);
+  for (; o + kBlocks * kBlock <= end; o += kBlocks * kBlock, w += kBlocks * block_stride)
+    run_tile<kPixels, 2 * kBlocks>(a, tile, w, block_stride, o, end);
+  for (; o < end; o += kBlock, w += block_stride) {
+    if (end - o > kVector)
+      run_tile<kPixels, 2>(a, tile, w, block_stride, o, end);
+    else
+      run_tile<kPixels, 1>(a, tile, w, block_stride, o, end);
+  }
 }
 
 // Turns the number of pixels of a tile into a template argument.
 template <int kPixels = kMaxPixels>
 void run_pixels(const ConvF32Args& a, const Tile& tile, int pixels, int begin, int end) {
-  constexpr int kBlocks = kPixels == 1 ? 4 : kPixels == 2 || (kPixels == 3 && kVector == 16) ? 2 : 1;
+  constexpr int kBlocks = kPixels == 1 ? 4 : kPixels == 2 || (kPixels <= 6 && kVector == 16) ? 2 : 1;
   if (pixels == kPixels) return run_channels<kPixels, kBlocks>(a, tile, begin, end);
   if constexpr (kPixels > 1) run_pixels<kPixels - 1>(a, tile, pixels, begin, end);
 }

@@ -49,6 +49,15 @@ inline Vector max(Vector a, Vector b) { return _mm256_max_ps(a, b); }
 // are zero.
 inline Vector clamp(Vector v, Vector lo, Vector hi) { return min(hi, max(lo, v)); }
 
+// Stops the compiler from loading a vector again at each use.
+inline void keep_in_register(Vector& v) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(v));
+#else
+  __asm__("" : "+x"(v));
+#endif
+}
+
 inline const float* at(const float* p, ptrdiff_t bytes) {
   return reinterpret_cast<const float*>(reinterpret_cast<const char*>(p) + bytes);
 }

@@ -18,17 +18,13 @@ inline Vector read(const float* p, Mask mask) {
   return load_masked(p, mask);
 }
 
-template <bool kWhole, int kPixels>
-inline void write(const DepthwiseF32Args& a, const Vector* acc, float* y, Mask mask) {
-  const Vector lo = broadcast(a.lo), hi = broadcast(a.hi);
-  for (int p = 0; p < kPixels; ++p) {
-    float* out = at(y, p * a.y_col_stride);
-    const Vector v = clamp(acc[p], lo, hi);
-    if constexpr (kWhole)
-      store(out, v);
-    else
-      store_masked(out, mask, v);
-  }
+template <bool kWhole>
+inline void write(const DepthwiseF32Args& a, Vector acc, float* y, Mask mask) {
+  const Vector v = clamp(acc, broadcast(a.lo), broadcast(a.hi));
+  if constexpr (kWhole)
+    store(y, v);
+  else
+    store_masked(y, mask, v);
 }
 
 // x and y point to the first pixel, w and bias to the weights and bias of the first channel.
@@ -44,7 +40,7 @@ void pixels_general(const DepthwiseF32Args& a, const float* x, const float* w, c
       for (int p = 0; p < kPixels; ++p)
         acc[p] = fma(read<kWhole>(at(in, p * a.x_col_stride), mask), weight, acc[p]);
     }
-  write<kWhole, kPixels>(a, acc, y, mask);
+  for (int p = 0; p < kPixels; ++p) write<kWhole>(a, acc[p], at(y, p * a.y_col_stride), mask);
 }
 
 template <bool kWhole, int kPixels, int kWidth>
@@ -57,14 +53,15 @@ void pixels_shared(const DepthwiseF32Args& a, const float* x, const float* w, co
     Vector weight[kWidth];
     for (int j = 0; j < kWidth; ++j, w += a.channels) weight[j] = read<kWhole>(w, mask);
     for (int column = 0; column < kPixels + kWidth - 1; ++column) {
-      const Vector value = read<kWhole>(at(in, column * a.x_col_stride), mask);
+      Vector value = read<kWhole>(at(in, column * a.x_col_stride), mask);
+      keep_in_register(value);
       for (int j = 0; j < kWidth; ++j) {
         const int p = column - j;
         if (p >= 0 && p < kPixels) acc[p] = fma(value, weight[j], acc[p]);
       }
     }
   }
-  write<kWhole, kPixels>(a, acc, y, mask);
+  for (int p = 0; p < kPixels; ++p) write<kWhole>(a, acc[p], at(y, p * a.y_col_stride), mask);
 }
 
 template <bool kWhole, int kPixels>

@@ -59,6 +59,9 @@ void mul_u8(size_t n, const uint8_t* a, const uint8_t* b, int b_step, const MulU
   }
 }
 
+// Functions that only select (relu, clip, leaky_relu, prelu) add 0: whether a selection flushes a subnormal
+// depends on the instruction the compiler takes, an addition always does where flushing is on. It turns -0
+// into 0.
 template <class Function>
 void map_binary(size_t n, const float* a, const float* b, int b_step, float lo, float hi, float* y,
                 Function f) {
@@ -85,7 +88,8 @@ void binary_f32(BinaryF32 op, size_t n, const float* a, const float* b, int b_st
     case BinaryF32::div:
       return map_binary(n, a, b, b_step, lo, hi, y, [](float p, float q) { return p / q; });
     case BinaryF32::prelu:
-      return map_binary(n, a, b, b_step, lo, hi, y, [](float p, float q) { return p < 0.0f ? p * q : p; });
+      return map_binary(n, a, b, b_step, lo, hi, y,
+                        [](float p, float q) { return (p < 0.0f ? p * q : p) + 0.0f; });
   }
 }
 
@@ -98,11 +102,11 @@ void map_unary(size_t n, const float* x, float* y, Function f) {
 void unary_f32(UnaryF32 op, size_t n, const float* x, float alpha, float beta, float* y) {
   switch (op) {
     case UnaryF32::relu:
-      return map_unary(n, x, y, [](float v) { return v < 0.0f ? 0.0f : v; });
+      return map_unary(n, x, y, [](float v) { return (v < 0.0f ? 0.0f : v) + 0.0f; });
     case UnaryF32::clip:
-      return map_unary(n, x, y, [=](float v) { return clamp_f32(v, alpha, beta); });
+      return map_unary(n, x, y, [=](float v) { return clamp_f32(v, alpha, beta) + 0.0f; });
     case UnaryF32::leaky_relu:
-      return map_unary(n, x, y, [=](float v) { return v < 0.0f ? v * alpha : v; });
+      return map_unary(n, x, y, [=](float v) { return (v < 0.0f ? v * alpha : v) + 0.0f; });
     case UnaryF32::sigmoid:
       return map_unary(n, x, y, sigmoid_f32);
     case UnaryF32::hard_sigmoid:

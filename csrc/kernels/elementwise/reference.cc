@@ -43,7 +43,7 @@ float binary(BinaryF32 op, float a, float b) {
     case BinaryF32::div:
       return a / b;
     case BinaryF32::prelu:
-      return a < 0.0f ? a * b : a;
+      return (a < 0.0f ? a * b : a) + 0.0f;
   }
   return 0.0f;
 }
@@ -56,11 +56,11 @@ void binary_f32(BinaryF32 op, size_t n, const float* a, const float* b, int b_st
 double unary(UnaryF32 op, double x, float alpha, float beta) {
   switch (op) {
     case UnaryF32::relu:
-      return x < 0.0 ? 0.0 : x;
+      return (x < 0.0 ? 0.0 : x) + 0.0;
     case UnaryF32::clip:
-      return clamp(static_cast<float>(x), alpha, beta);
+      return clamp(static_cast<float>(x), alpha, beta) + 0.0f;
     case UnaryF32::leaky_relu:
-      return x < 0.0 ? x * alpha : x;
+      return (x < 0.0 ? x * alpha : x) + 0.0;
     case UnaryF32::sigmoid:
       return 1.0 / (1.0 + std::exp(-x));
     case UnaryF32::hard_sigmoid:

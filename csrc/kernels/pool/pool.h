@@ -1,6 +1,6 @@
 // Pooling of one output pixel at a time, channels-last: `count` input pixels, `channels` contiguous values
 // each.
-//   max_u8, max_f32:  y[c] = max over i of x[i][c]           (count >= 1; a NaN wins)
+//   max_u8, max_f32:  y[c] = max over i of x[i][c]           (count >= 1; a NaN wins; f32: -0 becomes 0)
 //   average_u8:       y[c] = clamp(rne(fma(f32(sum_i x[i][c] - count * zero_point_x), multiplier,
 //   zero_point_y)), 0, 255) average_f32:      y[c] = (sum_i x[i][c], i ascending from 0) / divisor
 #pragma once

@@ -16,10 +16,19 @@
 namespace pyruntime {
 namespace {
 
-// A NaN on either side wins: as `a` by the second test, as `b` because the comparison with it is false.
+// Whether a selection of a subnormal flushes it depends on the instruction the compiler takes; this addition
+// always does (where flushing is on), and turns -0 into 0, so that a maximum does not depend on the order.
+inline float settle(float v) { return v + 0.0f; }
+inline uint8_t settle(uint8_t v) { return v; }
+
+// A NaN on either side wins: as `b` because the comparison with it is false, as `a` by the test of it. Nested
+// selects, since the loops do not vectorize with `||`.
 struct Max {
   uint8_t operator()(uint8_t a, uint8_t b) const { return a > b ? a : b; }
-  float operator()(float a, float b) const { return a > b || a != a ? a : b; }
+  float operator()(float a, float b) const {
+    const float larger = a > b ? a : b;
+    return settle(a != a ? a : larger);
+  }
 };
 
 struct Sum {
@@ -56,7 +65,7 @@ void max_pool(const T* const* x, int count, int channels, T* y) {
   }
   const T* first = x[0];
   PYRUNTIME_IVDEP
-  for (int k = 0; k < channels; ++k) y[k] = first[k];
+  for (int k = 0; k < channels; ++k) y[k] = settle(first[k]);
   fold(x + 1, count - 1, channels, y, f);
 }
 

@@ -19,7 +19,7 @@ void max_f32(const float* const* x, int count, int channels, float* y) {
     float best = x[0][c];
     for (int i = 1; i < count; ++i)
       if (!std::isnan(best) && !(best > x[i][c])) best = x[i][c];
-    y[c] = best;
+    y[c] = best + 0.0f;  // -0 becomes 0
   }
 }
 

@@ -68,10 +68,10 @@ void few_planes(size_t n, const float* x, ptrdiff_t plane_stride, const Quantize
         word |= q(p[c * plane_stride + static_cast<ptrdiff_t>(i)]) << (8 * c);
       words[i] = word;
     }
-    for (size_t i = 0; i < count; ++i) {
-      __builtin_memcpy(y, &words[i], kChannels);
-      y += y_pitch;
-    }
+    size_t i = 0;
+    if (kChannels == 3 && y_pitch == 3)  // one store a pixel: the next pixel overwrites the fourth byte
+      for (; i + 1 < count; ++i, y += y_pitch) __builtin_memcpy(y, &words[i], 4);
+    for (; i < count; ++i, y += y_pitch) __builtin_memcpy(y, &words[i], kChannels);
   }
 }
 
