@@ -59,7 +59,7 @@ def layer(shape: str, epilogue: str, rng: np.random.Generator) -> tuple[Any, ...
         return testing.run_depthwise_int8, x, w, y, arguments, macs
     taps = [(i * wide + j) * channels for i in range(window) for j in range(window)]
     arguments["tap_offset"] = np.array(taps, np.int32)
-    w = rng.integers(-128, 128, (n, window * window, channels)).astype(np.int8)
+    w = np.clip(rng.normal(0, 32, (n, window * window, channels)).round(), -127, 127).astype(np.int8)
     return testing.run_conv_int8, x, w, y, arguments, macs
 
 

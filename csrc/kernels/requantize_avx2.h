@@ -1,5 +1,9 @@
-// The epilogue of kernels/requantize.h on AVX2 vectors of 8 accumulators (one pixel, 8 channels).
-// Include in AVX2 sources only: everything is forced inline, nothing may be linked as a shared copy.
+// The epilogue of kernels/requantize.h on AVX2: 16 channels of one pixel in two vectors of 8 accumulators.
+//
+// For u8 output without residual only the upper bound is applied in float (it keeps vcvtps2dq from
+// overflowing upwards; an overflow downwards gives INT_MIN, which the packs saturate to 0); the lower bound
+// follows on packed bytes. Include in AVX2 sources only: everything is forced inline, nothing may be linked
+// as a shared copy.
 #pragma once
 
 #include <immintrin.h>
@@ -11,9 +15,29 @@
 
 namespace pyruntime {
 
+[[gnu::always_inline]] static inline __m256 requantize_scale8(const Requantize& q, __m256i acc, int channel) {
+  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(q.multiplier + channel),
+                         _mm256_loadu_ps(q.offset + channel));
+}
+
 // max(f, lo) and min(., hi) give the bounds for NaN as requantize_clamp does.
 [[gnu::always_inline]] static inline __m256 requantize_clamp8(__m256 f, float lo, float hi) {
   return _mm256_min_ps(_mm256_max_ps(f, _mm256_set1_ps(lo)), _mm256_set1_ps(hi));
+}
+
+// Two vectors of s32 -> 16 bytes in order, saturated to [0, 255]. The values must fit s16 after saturation to
+// u16, that is, be at most 32767.
+[[gnu::always_inline]] static inline __m128i requantize_pack16(__m256i a, __m256i b) {
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
+  return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+
+[[gnu::always_inline]] static inline __m256 requantize_residual8(const Requantize& q, __m256 f,
+                                                                 __m128i residual) {
+  const __m256 r = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(residual));
+  const __m256 other = _mm256_fmadd_ps(r, _mm256_set1_ps(q.b_multiplier), _mm256_set1_ps(q.add_offset));
+  const __m256 q1 = _mm256_round_ps(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return requantize_clamp8(_mm256_fmadd_ps(q1, _mm256_set1_ps(q.a_multiplier), other), q.add_lo, q.add_hi);
 }
 
 // 8 s32 in [0, 255] -> 8 bytes in order.
@@ -26,32 +50,69 @@ namespace pyruntime {
 // of the pixel.
 [[gnu::always_inline]] static inline void requantize_store8(const Requantize& q, __m256i acc, int channel,
                                                             int channels, const uint8_t* residual, void* y) {
-  const __m256 scaled = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(q.multiplier + channel),
-                                        _mm256_loadu_ps(q.offset + channel));
-  __m256 f = requantize_clamp8(scaled, q.lo, q.hi);
+  const size_t count = static_cast<size_t>(channels < 8 ? channels : 8);
+  __m256 f = requantize_clamp8(requantize_scale8(q, acc, channel), q.lo, q.hi);
   if (q.f32_output) {
-    float* out = static_cast<float*>(y) + channel;
-    if (channels >= 8) {
-      _mm256_storeu_ps(out, f);
-    } else {
-      alignas(32) float values[8];
-      _mm256_store_ps(values, f);
-      __builtin_memcpy(out, values, static_cast<size_t>(channels) * 4);
-    }
+    alignas(32) float values[8];
+    _mm256_store_ps(values, f);
+    __builtin_memcpy(static_cast<float*>(y) + channel, values, count * 4);
     return;
   }
   if (residual != nullptr) {
     uint64_t bytes = 0;
-    __builtin_memcpy(&bytes, residual + channel, static_cast<size_t>(channels < 8 ? channels : 8));
-    const __m256 r =
-        _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes))));
-    const __m256 other = _mm256_fmadd_ps(r, _mm256_set1_ps(q.b_multiplier), _mm256_set1_ps(q.add_offset));
-    const __m256 q1 = _mm256_round_ps(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    f = requantize_clamp8(_mm256_fmadd_ps(q1, _mm256_set1_ps(q.a_multiplier), other), q.add_lo, q.add_hi);
+    __builtin_memcpy(&bytes, residual + channel, count);
+    f = requantize_residual8(q, f, _mm_cvtsi64_si128(static_cast<long long>(bytes)));
   }
   const uint64_t packed = static_cast<uint64_t>(_mm_cvtsi128_si64(requantize_pack8(_mm256_cvtps_epi32(f))));
-  __builtin_memcpy(static_cast<uint8_t*>(y) + channel, &packed,
-                   static_cast<size_t>(channels < 8 ? channels : 8));
+  __builtin_memcpy(static_cast<uint8_t*>(y) + channel, &packed, count);
+}
+
+// Any kind of output for 16 channels from `channel` on, of which the first `channels` are stored. y and
+// residual point at channel 0 of the pixel.
+[[gnu::always_inline]] static inline void requantize_store16_avx2(const Requantize& q, __m256i acc0,
+                                                                  __m256i acc1, int channel, int channels,
+                                                                  const uint8_t* residual, void* y) {
+  __m256 f0 = requantize_scale8(q, acc0, channel), f1 = requantize_scale8(q, acc1, channel + 8);
+  if (q.f32_output) {
+    f0 = requantize_clamp8(f0, q.lo, q.hi);
+    f1 = requantize_clamp8(f1, q.lo, q.hi);
+    float* out = static_cast<float*>(y) + channel;
+    if (channels >= 16) {
+      _mm256_storeu_ps(out, f0);
+      _mm256_storeu_ps(out + 8, f1);
+      return;
+    }
+    alignas(32) float part[16];
+    _mm256_store_ps(part, f0);
+    _mm256_store_ps(part + 8, f1);
+    for (int i = 0; i < channels; ++i) out[i] = part[i];
+    return;
+  }
+  alignas(16) uint8_t part[16];
+  __m128i bytes;
+  if (residual != nullptr) {
+    const uint8_t* r = residual + channel;
+    if (channels < 16) {
+      for (int i = 0; i < 16; ++i) part[i] = i < channels ? r[i] : 0;
+      r = part;
+    }
+    const __m128i r16 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(r));
+    f0 = requantize_residual8(q, requantize_clamp8(f0, q.lo, q.hi), r16);
+    f1 = requantize_residual8(q, requantize_clamp8(f1, q.lo, q.hi), _mm_srli_si128(r16, 8));
+    bytes = requantize_pack16(_mm256_cvtps_epi32(f0), _mm256_cvtps_epi32(f1));
+  } else {
+    const __m256 hi = _mm256_set1_ps(q.hi);
+    bytes = requantize_pack16(_mm256_cvtps_epi32(_mm256_min_ps(hi, f0)),
+                              _mm256_cvtps_epi32(_mm256_min_ps(hi, f1)));
+    bytes = _mm_max_epu8(bytes, _mm_set1_epi8(static_cast<char>(static_cast<int>(q.lo))));
+  }
+  uint8_t* out = static_cast<uint8_t*>(y) + channel;
+  if (channels >= 16) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
+    return;
+  }
+  _mm_store_si128(reinterpret_cast<__m128i*>(part), bytes);
+  for (int i = 0; i < channels; ++i) out[i] = part[i];
 }
 
 }  // namespace pyruntime

@@ -1,6 +1,9 @@
 // Packed forms of depthwise weights. Every packing <p> has packed_bytes_<p> and pack_<p>.
 //
 //  taps    [kh][kw][channels]
+//  pairs   int16_t [channels/16][ceil(kh*kw/2)][16 channels][2 taps]: taps in (kh, kw) order, two by two for
+//  VPMADDWD; a
+//          missing second tap and missing channels are zero.
 //  quads   [channels/64][kw][ceil(kh/4)][4 vectors][4 lanes][4 channels][4 rows]: what the VNNI rows
 //  multiply. Bytes of one
 //          dword are four rows of one column. Byte interleaving of 64 channels works within 128-bit lanes of
@@ -22,6 +25,9 @@ namespace depthwise_int8 {
 
 size_t packed_bytes_taps(int channels, int kh, int kw);
 void pack_taps(const int8_t* w, int channels, int kh, int kw, void* packed);
+
+size_t packed_bytes_pairs(int channels, int kh, int kw);
+void pack_pairs(const int8_t* w, int channels, int kh, int kw, void* packed);
 
 size_t packed_bytes_quads(int channels, int kh, int kw);
 void pack_quads(const int8_t* w, int channels, int kh, int kw, void* packed);
