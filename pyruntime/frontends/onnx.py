@@ -71,13 +71,18 @@ from onnx_ir.passes.common import InlinePass
 
 from pyruntime.errors import FileFormatError, ModelError
 from pyruntime.frontends import passes
+from pyruntime.frontends.checks import (
+    NEWEST_OPSET,
+    OLDEST_OPSET,
+    check_definitions,
+    check_external_data,
+    check_opset,
+    check_structure,
+)
 from pyruntime.frontends.support import check_supported
 from pyruntime.graph.export import STANDARD_IR_VERSION, STANDARD_OPSET
 from pyruntime.graph.model import clone
-from pyruntime.graph.nodes import label, topological_nodes
-
-OLDEST_OPSET = 7
-NEWEST_OPSET = int(onnx.defs.onnx_opset_version())
+from pyruntime.graph.nodes import topological_nodes
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model
 
@@ -96,10 +101,13 @@ def load(source: Source, *, check: bool = True) -> ir.Model:
     """
     name = str(source) if isinstance(source, (str, os.PathLike)) else "model"
     model = source if isinstance(source, ir.Model) else _read(source)
-    _check_external_data(model, name)
-    canonical = canonicalize(model)
-    if check:
-        check_supported(canonical)
+    check_external_data(model, name)
+    try:
+        canonical = canonicalize(model)
+        if check:
+            check_supported(canonical)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}" if name != "model" else str(error)) from error
     return canonical
 
 
@@ -108,8 +116,8 @@ def canonicalize(model: ir.Model) -> ir.Model:
 
     Errors: ModelError naming the node at fault.
     """
-    _check_structure(model)
-    _check_opset(model)
+    check_opset(model)
+    check_structure(model)
     topological = _sorted_clone(model)
     if topological.functions:
         topological = InlinePass()(topological).model
@@ -157,7 +165,7 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 
 
 def _deserialize(proto: onnx.ModelProto, name: str, folder: pathlib.Path | None) -> ir.Model:
-    _check_definitions(proto, name)
+    check_definitions(proto, name)
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as error:  # onnx_ir wraps whatever it meets
@@ -168,75 +176,6 @@ def _deserialize(proto: onnx.ModelProto, name: str, folder: pathlib.Path | None)
         raise ModelError(f"{name}: malformed model ({reason}); export the model again") from None
     ir.external_data.set_base_dir(model.graph, str(folder) if folder is not None else "")
     return model
-
-
-def _check_definitions(proto: onnx.ModelProto, name: str) -> None:
-    """Every name is defined once, before its use or as an input; every output exists."""
-    graph = proto.graph
-    defined = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    made = {output for node in graph.node for output in node.output if output}
-    for node in graph.node:
-        for value in node.input:
-            if value and value not in defined and value not in made:
-                raise ModelError(
-                    f"{name}: node {node.op_type} ({node.name or 'unnamed'}) reads '{value}', which "
-                    f"nothing defines; "
-                    "export the model again"
-                )
-        if clash := [output for output in node.output if output and output in defined]:
-            raise ModelError(f"{name}: value '{clash[0]}' is defined twice; export the model again")
-        defined.update(output for output in node.output if output)
-    for output in graph.output:
-        if output.name not in defined:
-            raise ModelError(f"{name}: nothing computes the output '{output.name}'; export the model again")
-    if not graph.output:
-        raise ModelError(f"{name}: the model has no outputs; export the model again")
-
-
-def _check_external_data(model: ir.Model, name: str) -> None:
-    """External files exist, lie in or below the model's folder, and are long enough for their tensors."""
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if not isinstance(tensor, ir.ExternalTensor):
-            continue
-        location = pathlib.PurePath(tensor.location)
-        if location.is_absolute() or ".." in location.parts:
-            raise FileFormatError(
-                f"{name}: tensor '{value.name}' wants external data '{location}' outside the model's folder; "
-                "put it beside the model and use a relative path"
-            )
-        path = pathlib.Path(tensor.path)
-        if not path.is_file():
-            raise FileFormatError(
-                f"{name}: external data '{location}' of tensor '{value.name}' is missing; put it "
-                f"beside the model"
-            )
-        needed, found = (tensor.offset or 0) + tensor.nbytes, path.stat().st_size
-        if (tensor.length is not None and tensor.length != tensor.nbytes) or needed > found:
-            raise FileFormatError(
-                f"{name}: external data '{location}' ends before tensor '{value.name}' does ({found} "
-                f"of {needed} bytes); "
-                "copy it again"
-            )
-
-
-def _check_opset(model: ir.Model) -> None:
-    version = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0))
-    if not OLDEST_OPSET <= version <= NEWEST_OPSET:
-        advice = "export the model with a newer opset" if version < OLDEST_OPSET else "install a newer onnx"
-        raise ModelError(
-            f"opset {version} is not supported (only {OLDEST_OPSET} to {NEWEST_OPSET}); {advice}"
-        )
-
-
-def _check_structure(model: ir.Model) -> None:
-    known = {*model.graph.inputs, *model.graph.initializers.values()}
-    for node in model.graph:
-        for value in node.inputs:
-            if value is not None and value.producer() is None and value not in known:
-                raise ModelError(
-                    f"node {label(node)} reads '{value.name}', which nothing defines; correct the model"
-                )
 
 
 def _sorted_clone(model: ir.Model) -> ir.Model:

@@ -95,11 +95,18 @@ def owner(node: ir.Node) -> ir.Graph:
 
 def unique_name(graph: ir.Graph | ir.Model, base: str) -> str:
     """`base`, or `base_1`, `base_2`, ... : the first that no value and no node of the graph has."""
-    graph = graph.graph if isinstance(graph, ir.Model) else graph
+    return _free_name(_used_names(graph.graph if isinstance(graph, ir.Model) else graph), base)
+
+
+def _used_names(graph: ir.Graph) -> set[str | None]:
     used = {value.name for value in graph.inputs} | set(graph.initializers)
     for node in graph:
         used.add(node.name)
-        used.update(output.name for output in node.outputs)
+        used.update([output.name for output in node.outputs])
+    return used
+
+
+def _free_name(used: set[str | None], base: str) -> str:
     name, number = base, 0
     while name in used:
         number += 1
@@ -116,7 +123,9 @@ def _make_node(
     name: str,
     outputs: int,
 ) -> ir.Node:
-    name = unique_name(graph, name)
+    used = _used_names(graph)
+    name = _free_name(used, name)
+    used.add(name)
     node = ir.Node(
         domain,
         op_type,
@@ -126,7 +135,8 @@ def _make_node(
         name=name,
     )
     for index, output in enumerate(node.outputs):
-        output.name = unique_name(graph, f"{name}_output" if outputs == 1 else f"{name}_output{index}")
+        output.name = _free_name(used, f"{name}_output" if outputs == 1 else f"{name}_output{index}")
+        used.add(output.name)
     return node
 
 

@@ -203,6 +203,16 @@ def _conv(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
     return [[data[0], weight[0], *_windowed(node, data, kernel)]]
 
 
+def _conv_transpose(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
+    data, weight = shapes[0], shapes[1]
+    if data is None or weight is None:
+        return [None]
+    result: Dims = [data[0], _unknown(node, 1)]
+    if isinstance(weight[1], int):
+        result[1] = weight[1] * get_int(node, "group", 1)
+    return [result + [_unknown(node, axis) for axis in range(2, len(data))]]
+
+
 def _pool(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
     if shapes[0] is None:
         return [None]
@@ -530,6 +540,7 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(_UNARY, _same),
     **dict.fromkeys(_BINARY, _elementwise),
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
     "MaxPool": _pool,
     "AveragePool": _pool,
     "LpPool": _pool,

@@ -19,6 +19,7 @@ from pyruntime.frontends.passes import (
     dense,
     float32,
     fold_constants,
+    gather,
     identities,
     inputs,
     names,
@@ -39,6 +40,7 @@ PREPARE: list[Pass] = [names.run, inputs.run, float32.run, qoperator.run]
 SIMPLIFY: list[Pass] = [
     fold_constants.run,
     attribute_forms.run,
+    gather.run,
     identities.run,
     quantization.run,
     convolution.run,
@@ -59,12 +61,12 @@ _MOST_ROUNDS = 50
 def run_all(model: ir.Model) -> None:
     """Run every pass on the model, in place. Errors: ModelError."""
     for step in PREPARE:
-        step(model)
+        _apply(step, model)
     infer_shapes(model)
     for _ in range(_MOST_ROUNDS):
         changed = False
         for step in SIMPLIFY:
-            if step(model):
+            if _apply(step, model):
                 changed = True
                 infer_shapes(model)
         if not changed:
@@ -72,5 +74,24 @@ def run_all(model: ir.Model) -> None:
     else:
         raise ModelError("the model does not settle into canonical form; report it with the model")
     for step in FINISH:
-        step(model)
+        _apply(step, model)
     infer_shapes(model)
+
+
+def _apply(step: Pass, model: ir.Model) -> bool:
+    """Run one pass. What a malformed model makes it raise becomes a ModelError; the cause stays attached."""
+    try:
+        return step(model)
+    except (
+        IndexError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+        OverflowError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"malformed model ({step.__module__.split('.')[-1]}: {reason}); correct it"
+        ) from error

@@ -30,7 +30,7 @@ def run(model: ir.Model) -> bool:
 
 
 def _is_inference(node: ir.Node) -> bool:
-    if get_int(node, "training_mode", 0) or not get_int(node, "spatial", 1):
+    if get_int(node, "training_mode", 0) or not get_int(node, "spatial", 1) or rank(node.inputs[0]) is None:
         return False
     return not any(output.uses() or output.is_graph_output() for output in node.outputs[1:])
 
@@ -43,10 +43,7 @@ def _remove(node: ir.Node) -> None:
         replace_node(node, node.inputs[0])
         return
     size = rank(node.inputs[0])
-    if size is None:
-        raise ModelError(
-            f"node {label(node)}: the rank of its input is unknown; give the model's input a shape"
-        )
+    assert size is not None
     shape = [1, -1] + [1] * (size - 2)
     graph = node.graph
     assert isinstance(graph, ir.Graph)

@@ -1,4 +1,4 @@
-"""Weights in all the places where exporters put them, shared, tied and clashing (PITFALLS 12, 14, 15, 16)."""
+"""Weights in all the places where exporters put them, shared, tied and clashing."""
 
 from __future__ import annotations
 
