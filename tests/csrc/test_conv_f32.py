@@ -117,3 +117,19 @@ def test_subnormals(row, flush):
     assert_same_bits(got, testing.conv_f32("reference", x, w, bias, mode=mode))
     tiny = np.finfo(np.float32).tiny
     assert bool(((np.abs(got) < tiny) & (got != 0)).any()) == (not flush)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_products_are_rounded_once(row):
+    """1 + 2^-23 plus a product just below 2^-24 stays; by way of float64 it would be a tie and go up."""
+    step = np.float32(2.0**-23)
+    x = np.full((1, 5, 1), np.float32(2.0**-24) * (1 + step), np.float32)
+    w = np.full((33, 1, 1, 1), 1 - step, np.float32)
+    bias = np.full(33, 1 + step, np.float32)
+    np.testing.assert_array_equal(testing.conv_f32(row, x, w, bias), np.full((1, 5, 33), 1 + step))
+    rng = np.random.default_rng(2)
+    values = np.array(
+        [1, 2**-23, 1 + 2**-23, 1 - 2**-24, 2**-24, 3 * 2**-25, 2**-12, 1 + 2**-12, -1], np.float32
+    )
+    x, w, bias = rng.choice(values, (1, 40, 12)), rng.choice(values, (64, 1, 1, 12)), rng.choice(values, 64)
+    assert_same_bits(testing.conv_f32(row, x, w, bias), testing.conv_f32("reference", x, w, bias))

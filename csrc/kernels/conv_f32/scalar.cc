@@ -1,5 +1,6 @@
 #include "kernels/conv_f32/conv_f32.h"
 #include "kernels/conv_f32/pack.h"
+#include "kernels/conv_f32/scalar_fma.h"
 
 namespace pyruntime {
 namespace {
@@ -22,8 +23,7 @@ void pixel(const ConvF32Args& a, const float* x, const float* w, const float* re
   for (int i = 0; i < kBlock; ++i) acc[i] = a.bias[o + i];
   for (int t = 0; t < a.taps; ++t) {
     const float* in = at(x, a.tap_offset[t]);
-    for (int c = 0; c < a.k; ++c, w += kBlock)
-      for (int i = 0; i < kBlock; ++i) acc[i] = __builtin_fmaf(in[c], w[i], acc[i]);
+    for (int c = 0; c < a.k; ++c, w += kBlock) fma_same(in[c], w, acc, kBlock);
   }
   for (int i = 0; i < width; ++i) {
     const float sum = residual ? acc[i] + residual[o + i] : acc[i];

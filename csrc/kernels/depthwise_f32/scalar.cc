@@ -1,3 +1,4 @@
+#include "kernels/conv_f32/scalar_fma.h"
 #include "kernels/depthwise_f32/depthwise_f32.h"
 
 namespace pyruntime {
@@ -16,7 +17,7 @@ void pixel(const DepthwiseF32Args& a, const float* x, int channel, int width, fl
   for (int i = 0; i < a.kh; ++i)
     for (int j = 0; j < a.kw; ++j, w += a.channels) {
       const float* in = at(x, i * a.tap_row_stride + j * a.tap_col_stride) + channel;
-      for (int k = 0; k < width; ++k) acc[k] = __builtin_fmaf(in[k], w[k], acc[k]);
+      fma_each(in, w, acc, width);
     }
   for (int k = 0; k < width; ++k) {
     float v = acc[k];
