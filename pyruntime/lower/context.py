@@ -69,7 +69,9 @@ class Context:
         return value is not None and value not in self.exposed and len(value.uses()) == 1
 
     def shape(self, value: ir.Value) -> list[int | str]:
-        return list(dims(value) or [])
+        """Dimensions of a value; unknown ones (some exporters write -1) get a symbol."""
+        known = dims(value) or []
+        return [f"{value.name}_dim{axis}" if size == -1 else size for axis, size in enumerate(known)]
 
     # ---------------------------------------------------------------- adding to the program
 

@@ -13,6 +13,7 @@ from pyruntime.lower.context import DTYPES, Context, Match
 from pyruntime.lower.prepare import prepare
 from pyruntime.lower.quantization import operand_of
 from pyruntime.lower.rules import RULES
+from pyruntime.lower.tables import compose_tables
 from pyruntime.program import Program, validate
 
 
@@ -36,6 +37,7 @@ def lower(model: ir.Model, extra_outputs: Sequence[str] = (), notes: list[str] |
             if value in matches:
                 matches[value].emit()
     context.program.outputs = [_finish_output(context, value) for value in outputs]
+    compose_tables(context.program)
     if notes is not None:
         notes.extend(context.notes)
     try:
@@ -58,11 +60,11 @@ def _outputs(model: ir.Model, extra: Sequence[str]) -> list[ir.Value]:
 
 def _declare_inputs(context: Context) -> None:
     for value in context.model.graph.inputs:
-        name, shape = value.name or "", dims(value)
+        name = value.name or ""
         dtype = DTYPES.get(value.dtype) if value.dtype is not None else None
-        if dtype is None or shape is None:
+        if dtype is None or dims(value) is None:
             raise ModelError(f"input {name!r}: needs a shape and a type among {', '.join(DTYPES.values())}")
-        context.names[value] = context.value(name, dtype, shape)
+        context.names[value] = context.value(name, dtype, context.shape(value))
         context.program.inputs.append(name)
 
 
