@@ -114,17 +114,25 @@ const char* format_name(WeightFormat format) {
   return format == WeightFormat::dense ? "dense" : format == WeightFormat::block4 ? "block4" : "bitmask";
 }
 
-py::list list_conv_int8() {
-  int count = 0;
+// Registry and test-only rows.
+std::vector<ConvInt8Kernel> all_conv_int8() {
+  int count = 0, test_count = 0;
   const ConvInt8Kernel* kernels = conv_int8_kernels(&count);
+  const ConvInt8Kernel* test_kernels = conv_int8_test_kernels(&test_count);
+  std::vector<ConvInt8Kernel> all(kernels, kernels + count);
+  all.insert(all.end(), test_kernels, test_kernels + test_count);
+  return all;
+}
+
+py::list list_conv_int8() {
   py::list rows;
-  for (int i = 0; i < count; ++i) {
+  for (const ConvInt8Kernel& kernel : all_conv_int8()) {
     py::dict row;
-    row["name"] = kernels[i].name;
-    row["isa"] = isa_name(kernels[i].isa);
-    row["format"] = format_name(kernels[i].format);
-    row["n_block"] = kernels[i].n_block;
-    row["usable"] = isa_usable(kernels[i].isa, nullptr);
+    row["name"] = kernel.name;
+    row["isa"] = isa_name(kernel.isa);
+    row["format"] = format_name(kernel.format);
+    row["n_block"] = kernel.n_block;
+    row["usable"] = isa_usable(kernel.isa, nullptr);
     rows.append(row);
   }
   return rows;
@@ -155,9 +163,8 @@ double run_conv_int8(const std::string& name, const U8& x, const S8& w, py::arra
   if (name == "reference") {
     return time_best([&] { conv_int8_reference(args, weights.w); }, repeat, inner);
   }
-  int count = 0;
-  const ConvInt8Kernel* kernels = conv_int8_kernels(&count);
-  const ConvInt8Kernel& kernel = find_kernel(kernels, count, name);
+  const std::vector<ConvInt8Kernel> kernels = all_conv_int8();
+  const ConvInt8Kernel& kernel = find_kernel(kernels.data(), static_cast<int>(kernels.size()), name);
   AlignedCopy<uint8_t> packed(kernel.packed_bytes(weights)), scratch(kernel.scratch_bytes(args));
   kernel.pack(weights, packed.data());
   args.w = packed.data();
@@ -166,11 +173,10 @@ double run_conv_int8(const std::string& name, const U8& x, const S8& w, py::arra
 }
 
 double cost_conv_int8(const std::string& name, const S8& w, double density, int64_t pixels) {
-  int count = 0;
-  const ConvInt8Kernel* kernels = conv_int8_kernels(&count);
+  const std::vector<ConvInt8Kernel> kernels = all_conv_int8();
   const ConvInt8Weights weights{w.data(), static_cast<int>(w.shape(0)), static_cast<int>(w.shape(1)),
                                 static_cast<int>(w.shape(2))};
-  return find_kernel(kernels, count, name).cost(weights, density, pixels);
+  return find_kernel(kernels.data(), static_cast<int>(kernels.size()), name).cost(weights, density, pixels);
 }
 
 py::list list_depthwise_int8() {

@@ -10,11 +10,11 @@ namespace pyruntime {
 
 #define CONV_INT8_KERNEL(name, isa, format, n_block, packing) void run_##name(const ConvInt8Args& args);
 #include "kernels/conv_int8/kernels.inc"
+#include "kernels/conv_int8/test_kernels.inc"
 #undef CONV_INT8_KERNEL
 
 namespace {
 
-const ConvInt8Kernel kKernels[] = {
 #define CONV_INT8_KERNEL(name, isa, format, n_block, packing) \
   {#name,                                                     \
    Isa::isa,                                                  \
@@ -25,15 +25,27 @@ const ConvInt8Kernel kKernels[] = {
    conv_int8::scratch_bytes_##packing,                        \
    run_##name,                                                \
    cost_##name},
+
+const ConvInt8Kernel kKernels[] = {
 #include "kernels/conv_int8/kernels.inc"
-#undef CONV_INT8_KERNEL
 };
+
+const ConvInt8Kernel kTestKernels[] = {
+#include "kernels/conv_int8/test_kernels.inc"
+    {nullptr, Isa::scalar, WeightFormat::dense, 0, nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+#undef CONV_INT8_KERNEL
 
 }  // namespace
 
 const ConvInt8Kernel* conv_int8_kernels(int* count) {
   *count = static_cast<int>(sizeof(kKernels) / sizeof(kKernels[0]));
   return kKernels;
+}
+
+const ConvInt8Kernel* conv_int8_test_kernels(int* count) {
+  *count = static_cast<int>(sizeof(kTestKernels) / sizeof(kTestKernels[0])) - 1;  // without the end mark
+  return kTestKernels;
 }
 
 }  // namespace pyruntime

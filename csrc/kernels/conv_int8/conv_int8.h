@@ -13,7 +13,7 @@
 //  - 64 readable bytes before the first and after the last activation touched: kernels read whole groups of 4
 //  or 64
 //    channels; weights of the padding channels are zero, so what is read there does not matter.
-//  - y may not overlap x. y holds u8 (1 byte) or f32 (4 bytes) per channel, channels contiguous.
+//  - y may not overlap x or the residual: kernels may compute a pixel twice. y holds u8 (1 byte) or f32 (4 bytes) per channel, channels contiguous.
 //  - n_begin is a multiple of the kernel's n_block; n_end is one too, or equals n. |acc| stays below 2^31:
 //  proved when
 //    the weights are packed.
@@ -71,6 +71,9 @@ struct ConvInt8Kernel {
 
 // All rows compiled into this build, in the order of kernels.inc; count receives their number.
 const ConvInt8Kernel* conv_int8_kernels(int* count);
+
+// Rows that tests run beside those: kernels whose instructions are emulated. Never for plans.
+const ConvInt8Kernel* conv_int8_test_kernels(int* count);
 
 // The specification: a plain loop nest, used by tests only. `w` is the dense [n][taps][k] array, not packed.
 void conv_int8_reference(const ConvInt8Args& args, const int8_t* w);

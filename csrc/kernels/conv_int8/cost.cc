@@ -45,4 +45,18 @@ double cost_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Weights& w, doub
   return larger(1.1 * products + epilogue, stream_cycles(bytes));
 }
 
+// One TDPBUSD per 16 pixels x 16 channels x 64 k takes 16 cycles; loads and tails make it about 22. The
+// epilogue of a tile takes about 50 cycles and is not overlapped; configuring and releasing tiles about 150
+// per call.
+double cost_conv_int8_u8s8s32_32x32x64__amxint8(const ConvInt8Weights& w, double, int64_t pixels) {
+  const double tiles = static_cast<double>((pixels + 15) / 16) * round_up(w.n, 16) / 16.0;
+  const double chunks = static_cast<double>(w.taps) * round_up(w.k, 64) / 64.0;
+  const double bytes = round_up(w.n, 16) * w.taps * round_up(w.k, 64);
+  return larger(tiles * (22.0 * chunks + 50.0), stream_cycles(bytes)) + 150.0;
+}
+
+double cost_conv_int8_u8s8s32_32x32x64__amxint8_emulated(const ConvInt8Weights& w, double, int64_t pixels) {
+  return 10.0 * macs(w, pixels);
+}
+
 }  // namespace pyruntime

@@ -1,15 +1,16 @@
 // Packed forms of the weights of conv_int8. Every packing <p> has packed_bytes_<p>, pack_<p> and, for the
 // kernels that read it, scratch_bytes_<p>. The sparse ones are in sparse_*.h.
 //
-//  rows         [n][taps][k]: the dense array itself.
-//  panel16      [n/16][taps][ceil(k/4)][16 output channels][4 input channels]: the 64 bytes of one k group
-//  are one
-//               vector of 16 dwords for VPDPBUSD. Missing channels are zero.
-//  panel16_split  for VPMADDUBSW, which adds pairs of u8 x s8 products with 16-bit saturation. Groups of 4
-//  input channels
-//               as in panel16, but a group in which some pair could saturate is stored as two whose weights
-//               add up to it (each half the size, so no pair can): the sums stay exact. See SplitPanel.
-//  panel16_k64  the same with k padded to 64 per tap: 16 k groups, 1024 bytes, are one tile for TDPBUSD.
+// rows: [n][taps][k], the dense array itself.
+//
+// panel16: [n/16][taps][ceil(k/4)][16 output channels][4 input channels]. The 64 bytes of one k group are one
+// vector of 16 dwords for VPDPBUSD. Missing channels are zero.
+//
+// panel16_split: for VPMADDUBSW, which adds pairs of u8 x s8 products with 16-bit saturation. Groups of 4
+// input channels as in panel16, but a group in which some pair could saturate is stored as two whose weights
+// add up to it (each half the size, so no pair can): the sums stay exact. See SplitPanel.
+//
+// panel16_k64: panel16 with k padded to 64 per tap. 16 k groups, 1024 bytes, are one tile for TDPBUSD.
 #pragma once
 
 #include <cstddef>

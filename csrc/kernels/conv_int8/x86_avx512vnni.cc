@@ -10,6 +10,7 @@
 #include <immintrin.h>
 
 #include "kernels/conv_int8/conv_int8.h"
+#include "kernels/conv_int8/flatten.h"
 #include "kernels/conv_int8/pack.h"
 #include "kernels/requantize_avx512.h"
 
@@ -165,20 +166,6 @@ constexpr TileFunction kTiles[kMaxPixels][kMaxPanels] = {
 // Panels per tile for tiles of `pixels` pixels.
 int panels_for(int pixels) { return pixels <= 3 ? 8 : pixels <= 6 ? 4 : pixels <= 9 ? 3 : 2; }
 
-// Rows that follow one another in every buffer are one long row.
-ConvInt8Args flatten(const ConvInt8Args& args) {
-  ConvInt8Args flat = args;
-  const Requantize& q = args.requantize;
-  const bool residual_flat =
-      q.residual == nullptr || q.residual_row_stride == args.cols * q.residual_col_stride;
-  if (args.x_row_stride == args.cols * args.x_col_stride &&
-      args.y_row_stride == args.cols * args.y_col_stride && residual_flat) {
-    flat.cols = args.rows * args.cols;
-    flat.rows = 1;
-  }
-  return flat;
-}
-
 // All pixels for the panels [panel_begin, panel_end).
 void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end) {
   const Requantize& q = args.requantize;
@@ -219,7 +206,7 @@ void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end) {
 
 void run_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Args& given) {
   if (given.rows <= 0 || given.cols <= 0) return;
-  const ConvInt8Args args = flatten(given);
+  const ConvInt8Args args = conv_int8::flatten(given);
   const int panel_begin = args.n_begin / 16, panel_end = (args.n_end + 15) / 16;
   const ptrdiff_t bytes = (panel_end - panel_begin) * conv_int8::panel16_stride(args.taps, args.k, 4);
   if (bytes <= kWeightsInL2) {

@@ -1,0 +1,7 @@
+#include "kernels/conv_int8/x86_amxint8_body.h"
+
+namespace pyruntime {
+
+void run_conv_int8_u8s8s32_32x32x64__amxint8(const ConvInt8Args& args) { run_amx(args); }
+
+}  // namespace pyruntime
