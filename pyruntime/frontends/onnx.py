@@ -46,6 +46,9 @@ Rewrites
   * Pad of zeros (of zero points, among quantized tensors) before one Conv or AveragePool becomes its pads.
   * Spelled-out activations become Silu, HardSwish, HardSigmoid, Gelu. Sum becomes Add; Neg, Reciprocal, small
     powers become Mul, Div, Sqrt.
+  * Gather by constant indices is Slice and Concat; SpaceToDepth and DepthToSpace are Reshape, Transpose and
+    Reshape.
+  * com.microsoft's FusedConv, FusedGemm, BiasGelu, FastGelu and Gelu are taken apart.
   * Pooling over the whole plane becomes GlobalAveragePool or GlobalMaxPool.
 
 Quantized models
@@ -65,8 +68,10 @@ import os
 import pathlib
 from typing import TypeAlias
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx import numpy_helper
 from onnx_ir.passes.common import InlinePass
 
 from pyruntime.errors import FileFormatError, ModelError
@@ -165,6 +170,7 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 
 
 def _deserialize(proto: onnx.ModelProto, name: str, folder: pathlib.Path | None) -> ir.Model:
+    proto = _with_dense_initializers(proto, name)
     check_definitions(proto, name)
     try:
         model = ir.serde.deserialize_model(proto)
@@ -176,6 +182,29 @@ def _deserialize(proto: onnx.ModelProto, name: str, folder: pathlib.Path | None)
         raise ModelError(f"{name}: malformed model ({reason}); export the model again") from None
     ir.external_data.set_base_dir(model.graph, str(folder) if folder is not None else "")
     return model
+
+
+def _with_dense_initializers(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model itself, or if it has sparse initializers a copy in which they are dense ones."""
+    if not proto.graph.sparse_initializer:
+        return proto
+    dense = onnx.ModelProto()
+    dense.CopyFrom(proto)
+    for sparse in proto.graph.sparse_initializer:
+        try:
+            shape = tuple(sparse.dims)
+            values = numpy_helper.to_array(sparse.values)
+            indices = numpy_helper.to_array(sparse.indices)
+            array = np.zeros(shape, values.dtype)
+            flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), shape)
+            array.reshape(-1)[flat] = values
+        except (ValueError, IndexError, TypeError, MemoryError) as error:
+            raise ModelError(
+                f"{name}: sparse initializer '{sparse.values.name}' is malformed ({error}); correct the model"
+            ) from None
+        dense.graph.initializer.append(numpy_helper.from_array(array, sparse.values.name))
+    del dense.graph.sparse_initializer[:]
+    return dense
 
 
 def _sorted_clone(model: ir.Model) -> ir.Model:

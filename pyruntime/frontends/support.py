@@ -8,11 +8,10 @@ import onnx_ir as ir
 
 from pyruntime.errors import ModelError
 from pyruntime.graph.constants import is_constant, weight_initializer
-from pyruntime.graph.nodes import get_string, has_attribute, label
+from pyruntime.graph.nodes import get_int, get_string, has_attribute, label
 from pyruntime.graph.shapes import rank
 
 _Check = Callable[[ir.Node], "str | None"]
-_MOST_LISTED = 20
 
 
 def check_supported(model: ir.Model) -> None:
@@ -20,9 +19,9 @@ def check_supported(model: ir.Model) -> None:
     problems = [problem for node in model.graph if (problem := problem_of(node)) is not None]
     if not problems:
         return
-    listed = ", ".join(problems[:_MOST_LISTED])
-    more = f" and {len(problems) - _MOST_LISTED} more" if len(problems) > _MOST_LISTED else ""
-    raise ModelError(f"unsupported nodes: {listed}{more}; replace them in the model before exporting it")
+    raise ModelError(
+        f"unsupported nodes: {', '.join(problems)}; replace them in the model before exporting it"
+    )
 
 
 def problem_of(node: ir.Node) -> str | None:
@@ -30,7 +29,7 @@ def problem_of(node: ir.Node) -> str | None:
     check = SUPPORTED.get((node.domain, node.op_type))
     if check is None:
         return label(node)
-    reason = check(node)
+    reason = check(node) or (None if (node.domain, node.op_type) in ANY_TYPE else _float_input(node))
     return None if reason is None else f"{label(node)}: {reason}"
 
 
@@ -78,6 +77,8 @@ def _pad(node: ir.Node) -> str | None:
 def _resize(node: ir.Node) -> str | None:
     if len(node.inputs) != 1 or not (has_attribute(node, "scales") or has_attribute(node, "sizes")):
         return "its scales or sizes are not constant"
+    if get_int(node, "antialias", 0):
+        return "antialias"
     if get_string(node, "mode", "nearest") not in ("nearest", "linear"):
         return f"mode '{get_string(node, 'mode', 'nearest')}'"
     return None
@@ -98,7 +99,7 @@ def _quantization(node: ir.Node) -> str | None:
     return None
 
 
-def _float_elementwise(node: ir.Node) -> str | None:
+def _float_input(node: ir.Node) -> str | None:
     kind = node.inputs[0].dtype if node.inputs[0] is not None else None
     return f"of type {kind.name}" if kind not in (ir.DataType.FLOAT, None) else None
 
@@ -108,7 +109,7 @@ SUPPORTED: dict[tuple[str, str], _Check] = {
     ("", "Identity"): _one_input,
     ("", "Conv"): _conv,
     ("", "Gemm"): _any,
-    ("", "MatMul"): _float_elementwise,
+    ("", "MatMul"): _any,
     ("", "Relu"): _one_input,
     ("", "Clip"): _needs("min", "max"),
     ("", "LeakyRelu"): _one_input,
@@ -129,10 +130,10 @@ SUPPORTED: dict[tuple[str, str], _Check] = {
     ("", "GlobalAveragePool"): _pool,
     ("", "GlobalMaxPool"): _pool,
     ("", "ReduceMean"): _needs("axes"),
-    ("", "Add"): _float_elementwise,
-    ("", "Sub"): _float_elementwise,
-    ("", "Mul"): _float_elementwise,
-    ("", "Div"): _float_elementwise,
+    ("", "Add"): _any,
+    ("", "Sub"): _any,
+    ("", "Mul"): _any,
+    ("", "Div"): _any,
     ("", "Concat"): _any,
     ("", "Split"): _needs("split"),
     ("", "Slice"): _needs("starts", "ends"),
@@ -146,4 +147,24 @@ SUPPORTED: dict[tuple[str, str], _Check] = {
     ("", "Cast"): _cast,
     ("", "QuantizeLinear"): _quantization,
     ("", "DequantizeLinear"): _quantization,
+}
+
+# Operators that only move data, or that say themselves which types they take.
+ANY_TYPE = {
+    ("", "Identity"),
+    ("", "MaxPool"),
+    ("", "GlobalMaxPool"),
+    ("", "Concat"),
+    ("", "Split"),
+    ("", "Slice"),
+    ("", "Pad"),
+    ("", "Flatten"),
+    ("", "Reshape"),
+    ("", "Transpose"),
+    ("", "Squeeze"),
+    ("", "Unsqueeze"),
+    ("", "Resize"),
+    ("", "Cast"),
+    ("", "QuantizeLinear"),
+    ("", "DequantizeLinear"),
 }

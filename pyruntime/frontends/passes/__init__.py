@@ -13,8 +13,10 @@ import onnx_ir as ir
 from pyruntime.errors import ModelError
 from pyruntime.frontends.passes import (
     activations,
+    arithmetic,
     attribute_forms,
     batch_norm,
+    contrib,
     convolution,
     dense,
     float32,
@@ -26,7 +28,9 @@ from pyruntime.frontends.passes import (
     padding,
     qoperator,
     quantization,
+    resize,
     scale_shift,
+    softmax,
 )
 from pyruntime.graph.nodes import remove_dead_nodes
 from pyruntime.graph.shapes import infer_shapes
@@ -34,12 +38,15 @@ from pyruntime.graph.shapes import infer_shapes
 Pass = Callable[[ir.Model], bool]
 
 # Once, before anything else.
-PREPARE: list[Pass] = [names.run, inputs.run, float32.run, qoperator.run]
+PREPARE: list[Pass] = [names.run, inputs.run, float32.run, qoperator.run, contrib.run, fold_constants.run]
 
 # Repeated until nothing changes: what one pass makes constant lets another go on.
 SIMPLIFY: list[Pass] = [
     fold_constants.run,
     attribute_forms.run,
+    resize.run,
+    softmax.run,
+    arithmetic.run,
     gather.run,
     identities.run,
     quantization.run,

@@ -75,6 +75,9 @@ def _pool(node: ir.Node) -> bool:
         changed |= set_attribute(node, "count_include_pad", get_int(node, "count_include_pad", 0))
     else:
         changed |= set_attribute(node, "storage_order", None)
+        if len(node.outputs) > 1 and not (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
+            node.resize_outputs(1)
+            changed = True
     if len(node.outputs) == 1 and _covers_all(node, kernel):
         new = insert_before(node, f"Global{node.op_type}", node.inputs[:1], name=node.name)
         replace_node(node, new.outputs[0])

@@ -15,6 +15,10 @@ def run(model: ir.Model) -> bool:
     """
     graph = model.graph
     changed = False
+    for value in graph.initializers.values():
+        if value.const_value is not None:
+            value.shape = ir.Shape(value.const_value.shape.numpy())
+            value.type = ir.TensorType(value.const_value.dtype)
     for value in list(graph.inputs):
         if value.is_initializer() and value.const_value is not None:
             graph.inputs.remove(value)

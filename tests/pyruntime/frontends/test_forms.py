@@ -368,6 +368,69 @@ def test_sum_neg_pow_reciprocal():
     assert set(ops(model)) == {"Add", "Mul", "Sub", "Div"}
 
 
+def test_axes_in_a_constant_node_are_not_taken_for_absent():
+    axes = helper.make_tensor("a", TensorProto.INT64, [1], [-1])
+    nodes = [
+        make("Constant", [], ["a"], value=axes),
+        make("ReduceMean", ["x", "a"], ["m"], keepdims=0),
+        make("Gemm", ["m", "w"], ["y"], transB=1),
+    ]
+    assert ops(single(nodes, ("N", 5, 3), {"w": normal(4, 5)}, opset=20)) == ["ReduceMean", "Gemm"]
+
+
+def test_model_local_functions_are_inlined():
+    body = [make("Sigmoid", ["v"], ["s"]), make("Mul", ["v", "s"], ["r"])]
+    function = helper.make_function("own", "swish", ["v"], ["r"], body, [helper.make_opsetid("", 17)])
+    nodes = [make("swish", ["x"], ["h"], domain="own"), make("swish", ["h"], ["y"], domain="own")]
+    proto = model_of(nodes, {"x": (2, 3)}, ["y"], domains={"own": 1})
+    proto.functions.append(function)
+    assert ops(assert_same(proto, {"x": normal(2, 3)})) == ["Silu", "Silu"]
+
+
+@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "Clip", "HardSigmoid"])
+def test_fused_conv_of_onnx_runtime(activation):
+    parameters = {"Relu": [], "LeakyRelu": [0.2], "Clip": [-0.5, 0.5], "HardSigmoid": [0.3, 0.4]}[activation]
+    fused = make("FusedConv", ["x", "w", "b", "z"], ["y"], domain="com.microsoft", activation=activation)
+    if parameters:
+        fused.attribute.append(helper.make_attribute("activation_params", parameters))
+    constants = {"w": normal(4, 3, 1, 1), "b": normal(4), "z": normal(1, 4, 4, 4)}
+    proto = model_of([fused], {"x": (1, 3, 4, 4)}, ["y"], constants, domains={"com.microsoft": 1})
+    assert ops(assert_same(proto, {"x": normal(1, 3, 4, 4)})) == ["Conv", "Add", activation]
+
+
+def test_fused_gemm_and_gelus_of_onnx_runtime():
+    domain = {"domain": "com.microsoft"}
+    fused = make("FusedGemm", ["x", "w", "b"], ["h"], activation="LeakyRelu", activation_alpha=0.3, **domain)
+    nodes = [fused, make("BiasGelu", ["h", "b"], ["g"], **domain), make("FastGelu", ["g"], ["y"], **domain)]
+    constants = {"w": normal(6, 4), "b": normal(4)}
+    proto = model_of(nodes, {"x": (3, 6)}, ["y"], constants, domains={"com.microsoft": 1})
+    assert ops(assert_same(proto, {"x": normal(3, 6)})) == ["Gemm", "LeakyRelu", "Add", "Gelu", "Gelu"]
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_sparse_initializer_becomes_a_dense_weight(pairs):
+    weight = np.zeros((4, 6), np.float32)
+    weight[[0, 2, 3], [5, 0, 1]] = [1.5, -2, 3]
+    indices = np.argwhere(weight) if pairs else np.flatnonzero(weight)
+    sparse = helper.make_sparse_tensor(
+        helper.make_tensor("w", TensorProto.FLOAT, [3], weight[weight != 0]),
+        helper.make_tensor("i", TensorProto.INT64, indices.shape, indices.reshape(-1)),
+        [4, 6],
+    )
+    proto = model_of([make("Gemm", ["x", "w"], ["y"], transB=1)], {"x": (3, 6)}, ["y"])
+    proto.graph.sparse_initializer.append(sparse)
+    x = normal(3, 6)
+    model = assert_same(proto, {"x": x}, expected=[x @ weight.T])
+    np.testing.assert_array_equal(constant(node_of(model, "Gemm").inputs[1]), weight)
+
+
+def test_operators_on_integers_are_unsupported_unless_they_move_data():
+    nodes = [make("Abs", ["x"], ["a"], name="abs"), make("Flatten", ["a"], ["y"])]
+    proto = model_of(nodes, {"x": (2, 3)}, ["y"], input_type=TensorProto.INT32, output_type=TensorProto.INT32)
+    with pytest.raises(ModelError, match=r"Abs \(abs\): of type INT32;"):
+        load(proto)
+
+
 def test_unsupported_nodes_are_all_listed():
     nodes = [
         make("LRN", ["x"], ["a"], size=3, name="norm"),
