@@ -1,0 +1,106 @@
+#include "runtime/layer.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace pyruntime {
+namespace {
+
+bool rows_merge(const GridStrides& s, int64_t cols) { return s.row == s.col * cols; }
+bool images_merge(const GridStrides& s, int64_t rows) { return s.image == s.row * rows; }
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+void LayerGrid::collapse() {
+  constexpr int64_t kMost = int64_t{1} << 30;  // kernels count pixels in int
+  auto all = [&](auto merges, int64_t n) {
+    return merges(x, n) && merges(y, n) && (!has_residual || merges(residual, n));
+  };
+  auto merge_rows = [&] {
+    if (rows == 1 || rows * cols > kMost || !all(rows_merge, cols)) return;
+    cols *= rows;
+    rows = 1;
+  };
+  if (images > 1 && images * rows <= kMost && all(images_merge, rows)) {
+    rows *= images;
+    images = 1;
+  }
+  merge_rows();
+  if (rows == 1 && images > 1) {  // an image is one row: images become rows, which may merge again
+    for (GridStrides* s : {&x, &y, &residual}) s->row = s->image;
+    rows = images;
+    images = 1;
+    merge_rows();
+  }
+}
+
+LayerPiece LayerSplit::piece(int task) const {
+  LayerPiece p{};
+  int64_t rest = task;
+  const int64_t col_part = rest % col_parts;
+  rest /= col_parts;
+  const int64_t row_part = rest % row_parts;
+  rest /= row_parts;
+  p.image = rest % images;
+  rest /= images;
+  const int64_t n_part = rest % n_parts;
+  p.group = rest / n_parts;
+  p.row = row_part * row_size;
+  p.rows = std::min(row_size, rows - p.row);
+  p.col = col_part * col_size;
+  p.cols = std::min(col_size, cols - p.col);
+  p.n_begin = n_part * n_size;
+  p.n_end = std::min(n, p.n_begin + n_size);
+  return p;
+}
+
+LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int want,
+                       bool split_channels) {
+  constexpr int64_t kColumnBlock = 32;  // pixels: whole tiles of every kernel
+  LayerSplit s;
+  s.groups = groups;
+  s.images = grid.images;
+  s.rows = s.row_size = grid.rows;
+  s.cols = s.col_size = grid.cols;
+  s.n = s.n_size = n;
+  int64_t missing = ceil_div(want, groups * grid.images);
+  auto cut_channels = [&] {
+    const int64_t blocks = ceil_div(n, n_block);
+    s.n_size = ceil_div(blocks, std::min(missing, blocks)) * n_block;
+    s.n_parts = ceil_div(n, s.n_size);
+    missing = ceil_div(missing, s.n_parts);
+  };
+  auto cut_pixels = [&] {
+    if (grid.rows > 1) {
+      s.row_size = ceil_div(grid.rows, std::min(missing, grid.rows));
+      s.row_parts = ceil_div(grid.rows, s.row_size);
+      missing = ceil_div(missing, s.row_parts);
+    } else if (grid.cols > kColumnBlock) {
+      const int64_t blocks = ceil_div(grid.cols, kColumnBlock);
+      s.col_size = ceil_div(blocks, std::min(missing, blocks)) * kColumnBlock;
+      s.col_parts = ceil_div(grid.cols, s.col_size);
+      missing = ceil_div(missing, s.col_parts);
+    }
+  };
+  if (split_channels) cut_channels();
+  if (missing > 1) cut_pixels();
+  if (missing > 1 && !split_channels) cut_channels();
+  return s;
+}
+
+std::vector<int32_t> tap_offsets(const LayerShape& shape, const LayerGrid& grid) {
+  std::vector<int32_t> offsets;
+  for (int64_t i = 0; i < shape.kh; ++i) {
+    for (int64_t j = 0; j < shape.kw; ++j) {
+      const int64_t offset = grid.tap_origin + i * grid.tap_row + j * grid.tap_col;
+      if (offset < std::numeric_limits<int32_t>::min() || offset > std::numeric_limits<int32_t>::max())
+        throw Error("a tap of the kernel lies more than 2 GB away from its pixel");
+      offsets.push_back(static_cast<int32_t>(offset));
+    }
+  }
+  return offsets;
+}
+
+}  // namespace pyruntime

@@ -1,0 +1,345 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+#include "kernels/conv_int8/conv_int8.h"
+#include "kernels/depthwise_int8/depthwise_int8.h"
+#include "runtime/kernel_choice.h"
+#include "runtime/layer.h"
+
+namespace pyruntime {
+
+// Per-channel arrays, readable up to 64 entries past any group's end, and the scalars of the epilogue.
+struct Int8Layer::Requant {
+  std::vector<int32_t> acc_init;
+  std::vector<float> multiplier, offset;
+  float lo, hi;
+  bool f32_output = false;
+  float a_multiplier = 1.0f, b_multiplier = 0.0f, add_offset = 0.0f, add_lo = 0.0f, add_hi = 255.0f;
+
+  Requantize arguments(int64_t first_channel) const {
+    Requantize r;
+    r.acc_init = acc_init.data() + first_channel;
+    r.multiplier = multiplier.data() + first_channel;
+    r.offset = offset.data() + first_channel;
+    r.lo = lo;
+    r.hi = hi;
+    r.f32_output = f32_output;
+    r.a_multiplier = a_multiplier;
+    r.b_multiplier = b_multiplier;
+    r.add_offset = add_offset;
+    r.add_lo = add_lo;
+    r.add_hi = add_hi;
+    return r;
+  }
+};
+
+namespace {
+
+std::vector<float> padded_floats(const NodeInfo& info, int input, int64_t n) {
+  const Value& v = info.constant(input);
+  info.expect_dtype(v, {DType::f32});
+  if (v.shape != Shape{n})
+    info.fail("has '" + v.name + "' of shape " + shape_string(v.shape) + ": expected " + shape_string({n}));
+  std::vector<float> result(n + 128, 0.0f);
+  const float* data = static_cast<const float*>(v.data);
+  for (int64_t i = 0; i < n; ++i) {
+    if (!std::isfinite(data[i])) info.fail("has a value that is not finite in '" + v.name + "'");
+    result[i] = flush_subnormal(data[i]);
+  }
+  return result;
+}
+
+float clamp_bound(const NodeInfo& info, const char* name, float fallback, bool f32) {
+  const float v = static_cast<float>(info.get_float(name, fallback));
+  if (std::isnan(v)) info.fail(std::string("has attribute '") + name + "' that is NaN");
+  if (!f32 && (v != std::floor(v) || v < 0.0f || v > 255.0f))
+    info.fail(std::string("has attribute '") + name + "' = " + std::to_string(v) + ": expected a whole number 0..255");
+  return v;
+}
+
+float finite_attribute(const NodeInfo& info, const char* name) {
+  const float v = static_cast<float>(info.get_float(name));
+  if (!std::isfinite(v)) info.fail(std::string("has attribute '") + name + "' that is not finite");
+  return v;
+}
+
+}  // namespace
+
+Int8Layer::Int8Layer(const NodeInfo& info, const LayerShape& shape) : info_(info), shape_(shape) {
+  auto r = std::make_shared<Requant>();
+  info.expect_dtype(info.output(), {DType::u8, DType::f32});
+  info.expect_dtype(info.constant(1), {DType::s8});
+  r->f32_output = info.output().dtype == DType::f32;
+  r->multiplier = padded_floats(info, 2, shape.n);
+  r->offset = padded_floats(info, 3, shape.n);
+  const float infinity = std::numeric_limits<float>::infinity();
+  r->lo = clamp_bound(info, "lo", r->f32_output ? -infinity : 0.0f, r->f32_output);
+  r->hi = clamp_bound(info, "hi", r->f32_output ? infinity : 255.0f, r->f32_output);
+  if (info.has_input(4)) {
+    if (r->f32_output) info.fail("has a residual and f32 output: expected u8 output");
+    info.expect_dtype(info.input(4), {DType::u8});
+    r->a_multiplier = finite_attribute(info, "a_multiplier");
+    r->b_multiplier = finite_attribute(info, "b_multiplier");
+    r->add_offset = finite_attribute(info, "add_offset");
+    r->add_lo = clamp_bound(info, "add_lo", 0.0f, false);
+    r->add_hi = clamp_bound(info, "add_hi", 255.0f, false);
+  }
+  // |sum (x - zero_point) * w| <= 255 * sum |w|, whatever part of the sum is taken.
+  const int8_t* w = static_cast<const int8_t*>(info.constant(1).data);
+  const int64_t per_output = shape.taps() * shape.k;
+  const int64_t zero_point = info.input(0).zero_point;
+  r->acc_init.assign(shape.n + 128, 0);
+  for (int64_t o = 0; o < shape.n; ++o) {
+    int64_t sum = 0, magnitude = 0;
+    for (int64_t i = 0; i < per_output; ++i) {
+      sum += w[o * per_output + i];
+      magnitude += std::abs(static_cast<int>(w[o * per_output + i]));
+    }
+    if (255 * magnitude >= (int64_t{1} << 31))
+      info.fail("has weights '" + info.constant(1).name + "' whose output channel " + std::to_string(o) +
+                " can overflow a 32-bit accumulator");
+    r->acc_init[o] = static_cast<int32_t>(-zero_point * sum);
+  }
+  requant_ = std::move(r);
+}
+
+std::vector<int8_t> Int8Layer::matrix(int64_t merge) const {
+  const int64_t taps = shape_.taps(), k = shape_.k, n = shape_.n, merged_k = k * merge;
+  const int8_t* w = static_cast<const int8_t*>(info_.constant(1).data);
+  std::vector<int8_t> result(static_cast<size_t>(n * taps * merged_k), 0);
+  for (int64_t o = 0; o < n; ++o) {
+    const int64_t first = o / shape_.group_n() % merge * k;  // the group's channels within the merged group
+    for (int64_t c = 0; c < k; ++c) {
+      for (int64_t t = 0; t < taps; ++t)
+        result[(o * taps + t) * merged_k + first + c] = w[(o * k + c) * taps + t];
+    }
+  }
+  return result;
+}
+
+Step Int8Layer::prepare(const PlanContext& context, LayerGrid grid) const {
+  grid.collapse();
+  return shape_.depthwise() ? prepare_depthwise(context, grid) : prepare_groups(context, grid);
+}
+
+namespace {
+
+// Fractions of nonzero weights and of nonzero blocks of 4 channels.
+struct Density {
+  double weights = 1.0, blocks = 1.0;
+};
+
+Density measure_density(const std::vector<int8_t>& w, int64_t k) {
+  int64_t weights = 0, blocks = 0, block_count = 0;
+  for (size_t row = 0; row < w.size(); row += k) {
+    for (int64_t c = 0; c < k; c += 4, ++block_count) {
+      int nonzero = 0;
+      for (int64_t i = c; i < std::min(k, c + 4); ++i) nonzero += w[row + i] != 0;
+      weights += nonzero;
+      blocks += nonzero != 0;
+    }
+  }
+  Density d;
+  if (!w.empty()) {
+    d.weights = static_cast<double>(weights) / static_cast<double>(w.size());
+    d.blocks = static_cast<double>(blocks) / static_cast<double>(block_count);
+  }
+  return d;
+}
+
+const char* format_name(WeightFormat f) {
+  return f == WeightFormat::dense ? "dense" : f == WeightFormat::block4 ? "block4" : "bitmask";
+}
+
+constexpr double kSparseBelow = 0.6;  // density under which sparse rows are considered
+
+struct Choice {
+  const ConvInt8Kernel* kernel = nullptr;
+  double cycles = 0.0;  // of the whole layer
+  int64_t merge = 1;
+};
+
+// Considers all rows for one way of merging groups.
+void consider(const PlanContext& context, const std::vector<int8_t>& w, int64_t group_n, int64_t taps, int64_t k,
+              int64_t groups, int64_t pixels, int64_t merge, Choice* best) {
+  int count = 0;
+  const ConvInt8Kernel* rows = conv_int8_kernels(&count);
+  const Density density = measure_density(w, k);
+  const ConvInt8Weights weights{w.data(), static_cast<int>(group_n), static_cast<int>(taps), static_cast<int>(k)};
+  auto forced = [&](WeightFormat f) {
+    return (context.weight_format == WeightFormatChoice::block4 && f == WeightFormat::block4) ||
+           (context.weight_format == WeightFormatChoice::bitmask && f == WeightFormat::bitmask);
+  };
+  for (int i = 0; i < count; ++i) {
+    const ConvInt8Kernel& row = rows[i];
+    if (!isa_covers(context.isa, row.isa)) continue;
+    const double d = row.format == WeightFormat::dense    ? 1.0
+                     : row.format == WeightFormat::block4 ? density.blocks
+                                                          : density.weights;
+    if (row.format != WeightFormat::dense) {
+      if (context.weight_format == WeightFormatChoice::dense) continue;
+      if (context.weight_format == WeightFormatChoice::automatic && d >= kSparseBelow) continue;
+      if (context.weight_format != WeightFormatChoice::automatic && !forced(row.format)) continue;
+    }
+    double cycles = row.cost(weights, d, pixels) * static_cast<double>(groups);
+    if (forced(row.format)) cycles *= 1e-9;  // dense rows only stand in where the forced format has none
+    if (best->kernel != nullptr && cycles >= best->cycles) continue;
+    *best = {&row, cycles, merge};
+  }
+  if (best->kernel == nullptr) throw Error(std::string("no conv_int8 kernel is usable under ISA ") + isa_name(context.isa));
+}
+
+}  // namespace
+
+Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid) const {
+  const int64_t taps = shape_.taps(), pixels = grid.pixels();
+  Choice choice;
+  for (int64_t merge = 1; merge <= shape_.groups; ++merge) {
+    // Small groups may run together as one group whose weights are zero off the diagonal.
+    if (shape_.groups % merge != 0) continue;
+    if (merge > 1 && merge * std::max(shape_.k, shape_.group_n()) > 128) break;
+    consider(context, matrix(merge), shape_.group_n() * merge, taps, shape_.k * merge, shape_.groups / merge, pixels,
+             merge, &choice);
+  }
+  const ConvInt8Kernel& kernel = *choice.kernel;
+  const int64_t groups = shape_.groups / choice.merge;
+  const int64_t n = shape_.group_n() * choice.merge, k = shape_.k * choice.merge;
+  std::vector<size_t> group_offset(groups + 1, 0);
+  auto packed = context.cache->get({info_.index(), &kernel, static_cast<int>(choice.merge)}, [&] {
+    const std::vector<int8_t> w = matrix(choice.merge);
+    auto group_weights = [&](int64_t g) {
+      return ConvInt8Weights{w.data() + g * n * taps * k, static_cast<int>(n), static_cast<int>(taps),
+                             static_cast<int>(k)};
+    };
+    std::vector<size_t> offsets(groups + 1, 0);
+    for (int64_t g = 0; g < groups; ++g)
+      offsets[g + 1] = offsets[g] + (kernel.packed_bytes(group_weights(g)) + 63) / 64 * 64;
+    // The table of offsets stands behind the packed weights: sparse rows differ in size from group to group.
+    AlignedBuffer buffer(offsets[groups] + offsets.size() * sizeof(size_t));
+    for (int64_t g = 0; g < groups; ++g) kernel.pack(group_weights(g), buffer.data() + offsets[g]);
+    std::copy(offsets.begin(), offsets.end(), reinterpret_cast<size_t*>(buffer.data() + offsets[groups]));
+    return buffer;
+  });
+  const size_t table_bytes = group_offset.size() * sizeof(size_t);
+  const size_t* table = reinterpret_cast<const size_t*>(packed->data() + packed->size() - table_bytes);
+  std::copy(table, table + group_offset.size(), group_offset.begin());
+
+  const bool split_channels =
+      static_cast<double>(packed->size()) > static_cast<double>(pixels) * static_cast<double>(k * groups);
+  const LayerSplit split = split_layer(grid, groups, n, kernel.n_block,
+                                       tasks_for_cycles(choice.cycles, context.num_threads), split_channels);
+  ConvInt8Args base;
+  const std::vector<int32_t> taps_table = tap_offsets(shape_, grid);
+  base.x_row_stride = grid.x.row;
+  base.x_col_stride = grid.x.col;
+  base.taps = static_cast<int>(taps);
+  base.k = static_cast<int>(k);
+  base.rows = static_cast<int>(split.row_size);
+  base.cols = static_cast<int>(split.col_size);
+  base.n = static_cast<int>(n);
+  base.n_end = static_cast<int>(split.n_size);
+  base.y_row_stride = grid.y.row;
+  base.y_col_stride = grid.y.col;
+  base.requantize = requant_->arguments(0);
+  base.tap_offset = taps_table.data();
+  base.w = packed->data();
+
+  Step step;
+  step.tasks = split.tasks();
+  step.kernel = kernel.name;
+  step.isa = isa_name(kernel.isa);
+  step.precision = "int8";
+  if (kernel.format != WeightFormat::dense) step.precision += std::string(" (") + format_name(kernel.format) + ")";
+  step.weight_bytes = packed->size() - table_bytes;
+  step.scratch_bytes = kernel.scratch_bytes(base);
+  const Operand x = context.inputs[0], y = context.output;
+  const Operand residual = grid.has_residual ? context.inputs[4] : Operand();
+  const std::shared_ptr<const Requant> requant = requant_;
+  const ptrdiff_t y_item = requant->f32_output ? 4 : 1;
+  step.run = [=, &kernel](const RunContext& run, int task, int thread) {
+    const LayerPiece p = split.piece(task);
+    ConvInt8Args a = base;
+    a.x = run.at<const uint8_t>(x) + p.image * grid.x.image + p.row * grid.x.row + p.col * grid.x.col + p.group * k;
+    a.tap_offset = taps_table.data();
+    a.rows = static_cast<int>(p.rows);
+    a.cols = static_cast<int>(p.cols);
+    a.w = packed->data() + group_offset[p.group];
+    a.n_begin = static_cast<int>(p.n_begin);
+    a.n_end = static_cast<int>(p.n_end);
+    a.y = run.at<char>(y) + p.image * grid.y.image + p.row * grid.y.row + p.col * grid.y.col + p.group * n * y_item;
+    a.requantize = requant->arguments(p.group * n);
+    if (residual.present()) {
+      a.requantize.residual = run.at<const uint8_t>(residual) + p.image * grid.residual.image +
+                              p.row * grid.residual.row + p.col * grid.residual.col + p.group * n;
+      a.requantize.residual_row_stride = grid.residual.row;
+      a.requantize.residual_col_stride = grid.residual.col;
+    }
+    a.scratch = run.scratch_of(thread);
+    kernel.run(a);
+  };
+  return step;
+}
+
+Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& grid) const {
+  int count = 0;
+  const DepthwiseInt8Kernel* rows = depthwise_int8_kernels(&count);
+  const int kh = static_cast<int>(shape_.kh), kw = static_cast<int>(shape_.kw);
+  const int channels = static_cast<int>(shape_.n);
+  const DepthwiseInt8Kernel& kernel = strongest_row(rows, count, context.isa, "depthwise_int8",
+                                                    [&](const DepthwiseInt8Kernel& r) { return r.supports(kh, kw); });
+  auto packed = context.cache->get({info_.index(), &kernel, 0}, [&] {
+    AlignedBuffer buffer(kernel.packed_bytes(channels, kh, kw));
+    kernel.pack(static_cast<const int8_t*>(info_.constant(1).data), channels, kh, kw, buffer.data());
+    return buffer;
+  });
+  const double per_cycle = kernel.isa == Isa::scalar ? 1.0 : 16.0;
+  const double cycles = static_cast<double>(grid.pixels() * shape_.taps() * channels) / per_cycle;
+  const LayerSplit split =
+      split_layer(grid, 1, channels, 64, tasks_for_cycles(cycles, context.num_threads), false);
+  DepthwiseInt8Args base;
+  base.x_row_stride = grid.x.row;
+  base.x_col_stride = grid.x.col;
+  base.tap_row_stride = grid.tap_row;
+  base.tap_col_stride = grid.tap_col;
+  base.kh = kh;
+  base.kw = kw;
+  base.channels = channels;
+  base.w = packed->data();
+  base.y_row_stride = grid.y.row;
+  base.y_col_stride = grid.y.col;
+  base.requantize = requant_->arguments(0);
+  base.requantize.residual_row_stride = grid.residual.row;
+  base.requantize.residual_col_stride = grid.residual.col;
+
+  Step step;
+  step.tasks = split.tasks();
+  step.kernel = kernel.name;
+  step.isa = isa_name(kernel.isa);
+  step.precision = "int8";
+  step.weight_bytes = packed->size();
+  const Operand x = context.inputs[0], y = context.output;
+  const Operand residual = grid.has_residual ? context.inputs[4] : Operand();
+  const std::shared_ptr<const Requant> requant = requant_;  // owns the arrays of base.requantize
+  step.run = [=, &kernel](const RunContext& run, int task, int) {
+    const LayerPiece p = split.piece(task);
+    DepthwiseInt8Args a = base;
+    a.x = run.at<const uint8_t>(x) + grid.tap_origin + p.image * grid.x.image + p.row * grid.x.row +
+          p.col * grid.x.col;
+    a.rows = static_cast<int>(p.rows);
+    a.cols = static_cast<int>(p.cols);
+    a.channel_begin = static_cast<int>(p.n_begin);
+    a.channel_end = static_cast<int>(p.n_end);
+    a.w = packed->data();
+    a.y = run.at<char>(y) + p.image * grid.y.image + p.row * grid.y.row + p.col * grid.y.col;
+    if (residual.present())
+      a.requantize.residual = run.at<const uint8_t>(residual) + p.image * grid.residual.image +
+                              p.row * grid.residual.row + p.col * grid.residual.col;
+    a.requantize.acc_init = requant->acc_init.data();
+    kernel.run(a);
+  };
+  return step;
+}
+
+}  // namespace pyruntime

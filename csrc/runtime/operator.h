@@ -1,0 +1,95 @@
+// What an operator is to the plan: shapes, layout wishes, and a step that runs tasks.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/isa.h"
+#include "runtime/program.h"
+#include "runtime/weight_cache.h"
+
+namespace pyruntime {
+
+// How a value of rank 3 or 4 is stored. Other ranks are always plain (C order).
+enum class Form { plain, channels_last, any };
+
+struct LayoutTraits {
+  Form input = Form::any;   // form every dynamic input must have
+  Form output = Form::any;  // form the operator writes; any: whatever the plan asks for
+  bool propagates = false;  // channels-last on one side is worth having on the other
+  // Converts a plain input while it writes a channels-last output, at no extra cost.
+  bool converts = false;
+  // Inputs (bit i = input i) whose neighbourhood of 64 bytes the kernel reads: they must lie in the arena.
+  unsigned slack_inputs = 0;
+};
+
+// A tensor of a plan: a buffer of the run, a byte offset of its first element, and its description.
+struct Operand {
+  int buffer = -1;  // -1: absent optional input
+  ptrdiff_t offset = 0;
+  Tensor t;
+  bool present() const { return buffer >= 0; }
+};
+
+// What a task sees: the buffers of this run and its thread's scratch memory.
+struct RunContext {
+  char* const* buffers = nullptr;
+  char* scratch = nullptr;
+  size_t scratch_stride = 0;
+
+  template <typename T>
+  T* at(const Operand& o) const {
+    return reinterpret_cast<T*>(buffers[o.buffer] + o.offset);
+  }
+  char* scratch_of(int thread) const { return scratch + scratch_stride * thread; }
+};
+
+// The work of one node for fixed shapes. Tasks of a step are independent and may run on any thread.
+struct Step {
+  std::function<void(const RunContext&, int task, int thread)> run;
+  int tasks = 0;
+  size_t scratch_bytes = 0;  // per thread
+  std::string kernel;        // row of a kernels.inc, or "runtime:<op>"
+  std::string isa = "scalar";
+  std::string precision;     // "int8", "float32", "int8 (block4)", ...
+  size_t weight_bytes = 0;   // packed weights
+};
+
+enum class WeightFormatChoice { automatic, dense, block4, bitmask };
+
+struct PlanContext {
+  std::vector<Operand> inputs;
+  Operand output;
+  Isa isa = Isa::scalar;
+  int num_threads = 1;
+  WeightFormatChoice weight_format = WeightFormatChoice::automatic;
+  WeightCache* cache = nullptr;
+};
+
+class Operator {
+ public:
+  explicit Operator(const NodeInfo& info) : info_(info) {}
+  virtual ~Operator() = default;
+
+  // Output shape for these input shapes (an absent input has an empty shape). Throws Error.
+  virtual Shape infer(const std::vector<Shape>& inputs) const = 0;
+  virtual LayoutTraits traits() const = 0;
+  // Cells round input i that the operator reads.
+  virtual Halo halo(int /*input*/, const std::vector<Shape>& /*inputs*/) const { return {}; }
+  // True if the output is the input's memory under another shape (both plain).
+  virtual bool is_alias() const { return false; }
+  // Chooses kernels and packs weights. Called only if the output has elements.
+  virtual Step prepare(const PlanContext& context) const = 0;
+
+  const NodeInfo& info() const { return info_; }
+
+ protected:
+  NodeInfo info_;
+};
+
+// Builds the operator of a node: checks attributes, dtypes and constants. Throws Error.
+std::unique_ptr<Operator> make_operator(const NodeInfo& info);
+
+}  // namespace pyruntime
