@@ -21,8 +21,9 @@ struct LayoutTraits {
   bool propagates = false;  // channels-last on one side is worth having on the other
   // Converts a plain input while it writes a channels-last output, at no extra cost.
   bool converts = false;
-  // Inputs (bit i = input i) whose neighbourhood of 64 bytes the kernel reads: they must lie in the arena.
-  unsigned slack_inputs = 0;
+  // Masks, bit i = input i. Inputs a step reads at run time (others are parameters, used by prepare alone), and
+  // inputs whose neighbourhood of 64 bytes the kernel reads too: these must lie in the arena.
+  unsigned data_inputs = ~0u, slack_inputs = 0;
 };
 
 // A tensor of a plan: a buffer of the run, a byte offset of its first element, and its description.

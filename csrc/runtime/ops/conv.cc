@@ -77,7 +77,8 @@ class Conv : public Operator {
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.input = t.output = Form::channels_last;
-    if (info_.input(0).dtype == DType::u8) t.slack_inputs = 1u | 1u << residual_;
+    t.data_inputs = 1u | 1u << residual_;
+    if (info_.input(0).dtype == DType::u8) t.slack_inputs = t.data_inputs;
     return t;
   }
 

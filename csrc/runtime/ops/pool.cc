@@ -1,0 +1,211 @@
+// max_pool and average_pool, windowed and global, u8 and f32, channels-last.
+#include "kernels/pool/pool.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "runtime/kernel_choice.h"
+#include "runtime/ops/makers.h"
+#include "runtime/window.h"
+
+namespace pyruntime {
+namespace {
+
+class Pool : public Operator {
+ public:
+  explicit Pool(const NodeInfo& info)
+      : Operator(info),
+        maximum_(info.node().op == "max_pool"),
+        global_(info.get_int("global", 0) != 0),
+        include_pad_(info.get_int("count_include_pad", 0) != 0),
+        integer_(info.input(0).dtype == DType::u8) {
+    info.expect_inputs(1, 1);
+    info.expect_dtype(info.input(0), {DType::u8, DType::f32});
+    info.expect_dtype(info.output(), {info.input(0).dtype});
+    if (!global_) {
+      const std::vector<int64_t> kernel = info.get_ints("kernel");
+      window_ = read_window(info, kernel);
+      window_.ceil_mode = info.get_int("ceil_mode", 0) != 0;
+      spatial_axes_ = kernel.size();
+    }
+    if (integer_ && !maximum_) {
+      multiplier_ = info.get_float("multiplier");
+      if (!std::isfinite(multiplier_)) info.fail("has a multiplier that is not finite");
+    }
+  }
+
+  Shape infer(const std::vector<Shape>& inputs) const override {
+    const Shape& in = inputs[0];
+    if (in.size() < 3 || in.size() > 4)
+      info_.fail("has an input of shape " + shape_string(in) + ": expected rank 3 or 4");
+    if (!global_) return window_output(info_, window_, spatial_axes_, in, in[1]);
+    for (size_t d = 2; d < in.size(); ++d) {
+      if (in[d] == 0 && in[0] != 0) info_.fail("has an empty image of shape " + shape_string(in));
+    }
+    Shape out = in;
+    std::fill(out.begin() + 2, out.end(), 1);
+    return out;
+  }
+
+  LayoutTraits traits() const override {
+    LayoutTraits t;
+    t.input = t.output = Form::channels_last;
+    return t;
+  }
+
+  Step prepare(const PlanContext& context) const override {
+    int count = 0;
+    const PoolKernels* rows = pool_kernels(&count);
+    const PoolKernels& kernel = strongest_row(rows, count, context.isa, "pool");
+    const ImageView in = image_view(context.inputs[0].t);
+    Window w = window_;
+    if (global_) {
+      w = Window();
+      w.kh = in.rows;
+      w.kw = in.cols;
+    }
+    const bool whole = global_ && integer_ && !maximum_ && in.row_pitch == in.cols * in.col_pitch;
+    Step step = whole ? prepare_global_u8(context, kernel, in) : prepare_windows(context, kernel, w, in);
+    step.kernel = kernel.name;
+    step.isa = isa_name(kernel.isa);
+    step.precision = integer_ ? "int8" : "float32";
+    return step;
+  }
+
+ private:
+  Step prepare_global_u8(const PlanContext& context, const PoolKernels& kernel, const ImageView& in) const {
+    const Operand x = context.inputs[0], y = context.output;
+    const int64_t pixels = in.rows * in.cols, channels = in.channels;
+    const float multiplier = static_cast<float>(multiplier_ / static_cast<double>(pixels));
+    const int32_t zero_x = info_.input(0).zero_point;
+    const float zero_y = static_cast<float>(info_.output().zero_point);
+    const double cycles = static_cast<double>(in.images * pixels * channels) / 8;
+    const int want = tasks_for_cycles(cycles, context.num_threads);
+    int64_t parts = 1, part = channels;
+    if (in.images < want && channels >= 128) {
+      part = ((channels * in.images + want - 1) / want + 63) / 64 * 64;
+      parts = (channels + part - 1) / part;
+    }
+    const ptrdiff_t y_image = y.t.strides[0];
+    Step step;
+    step.tasks = static_cast<int>(in.images * parts);
+    step.run = [=, &kernel](const RunContext& run, int task, int) {
+      const int64_t image = task / parts, first = task % parts * part;
+      kernel.global_average_u8(run.at<const uint8_t>(x) + image * in.image_pitch + first, in.col_pitch,
+                               static_cast<int>(pixels), static_cast<int>(std::min(part, channels - first)), zero_x,
+                               multiplier, zero_y, run.at<uint8_t>(y) + image * y_image + first);
+    };
+    return step;
+  }
+
+  Step prepare_windows(const PlanContext& context, const PoolKernels& kernel, const Window& w,
+                       const ImageView& in) const {
+    const Operand x = context.inputs[0], y = context.output;
+    const ImageView out = image_view(y.t);
+    const double per_cycle = kernel.isa == Isa::scalar ? 1.0 : integer_ ? 16.0 : 8.0;
+    const double cycles = static_cast<double>(y.t.count()) * static_cast<double>(w.kh * w.kw) / per_cycle;
+    const int64_t units = out.images * out.rows;
+    Step step;
+    step.tasks = static_cast<int>(std::min<int64_t>(units, tasks_for_cycles(cycles, context.num_threads)));
+    step.scratch_bytes = static_cast<size_t>(w.kh * w.kw) * sizeof(void*);
+    const int tasks = step.tasks;
+    const Args args = {w,
+                       maximum_,
+                       integer_,
+                       include_pad_,
+                       multiplier_,
+                       info_.input(0).zero_point,
+                       static_cast<float>(info_.output().zero_point)};
+    step.run = [=, &kernel](const RunContext& run, int task, int thread) {
+      for (int64_t unit = units * task / tasks; unit < units * (task + 1) / tasks; ++unit) {
+        const int64_t image = unit / out.rows, row = unit % out.rows;
+        char* to = run.at<char>(y) + (image * out.image_pitch + row * out.row_pitch) * (args.integer ? 1 : 4);
+        const char* from = run.at<const char>(x) + image * in.image_pitch * (args.integer ? 1 : 4);
+        if (args.integer) {
+          pool_row<uint8_t>(kernel, args, in, out, row, from, to, run.scratch_of(thread));
+        } else {
+          pool_row<float>(kernel, args, in, out, row, from, to, run.scratch_of(thread));
+        }
+      }
+    };
+    return step;
+  }
+
+  struct Args {
+    Window window;
+    bool maximum, integer, include_pad;
+    double multiplier;
+    int32_t zero_x;
+    float zero_y;
+  };
+
+  // One row of output pixels: collects the cells of each window that lie inside the input.
+  template <typename T>
+  static void pool_row(const PoolKernels& kernel, const Args& args, const ImageView& in, const ImageView& out,
+                       int64_t row, const char* image, char* out_row, char* scratch) {
+    const Window& w = args.window;
+    const T** cells = reinterpret_cast<const T**>(scratch);
+    const T* x = reinterpret_cast<const T*>(image);
+    T* y = reinterpret_cast<T*>(out_row);
+    const int channels = static_cast<int>(in.channels);
+    const int64_t top = row * w.stride_h - w.top;
+    const int64_t padded_rows = inside(w.kh, w.dilation_h, top, -w.top, in.rows + w.bottom);
+    for (int64_t col = 0; col < out.cols; ++col, y += out.col_pitch) {
+      const int64_t left = col * w.stride_w - w.left;
+      int count = 0;
+      for (int64_t i = 0; i < w.kh; ++i) {
+        const int64_t r = top + i * w.dilation_h;
+        if (r < 0 || r >= in.rows) continue;
+        for (int64_t j = 0; j < w.kw; ++j) {
+          const int64_t c = left + j * w.dilation_w;
+          if (c >= 0 && c < in.cols) cells[count++] = x + r * in.row_pitch + c * in.col_pitch;
+        }
+      }
+      int64_t divisor = count;
+      if (args.include_pad)
+        divisor = padded_rows * inside(w.kw, w.dilation_w, left, -w.left, in.cols + w.right);
+      reduce(kernel, args, cells, count, std::max<int64_t>(divisor, 1), channels, y);
+    }
+  }
+
+  // Taps of one axis that fall into [lo, hi).
+  static int64_t inside(int64_t taps, int64_t dilation, int64_t start, int64_t lo, int64_t hi) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < taps; ++i) n += start + i * dilation >= lo && start + i * dilation < hi;
+    return n;
+  }
+
+  static void reduce(const PoolKernels& kernel, const Args& args, const uint8_t** cells, int count, int64_t divisor,
+                     int channels, uint8_t* y) {
+    if (!args.maximum) {
+      kernel.average_u8(cells, count, channels, args.zero_x,
+                        static_cast<float>(args.multiplier / static_cast<double>(divisor)), args.zero_y, y);
+    } else if (count > 0) {
+      kernel.max_u8(cells, count, channels, y);
+    } else {
+      std::fill_n(y, channels, uint8_t{0});
+    }
+  }
+  static void reduce(const PoolKernels& kernel, const Args& args, const float** cells, int count, int64_t divisor,
+                     int channels, float* y) {
+    if (!args.maximum) {
+      kernel.average_f32(cells, count, channels, static_cast<float>(divisor), y);
+    } else if (count > 0) {
+      kernel.max_f32(cells, count, channels, y);
+    } else {
+      std::fill_n(y, channels, -std::numeric_limits<float>::infinity());
+    }
+  }
+
+  bool maximum_, global_, include_pad_, integer_;
+  Window window_;
+  size_t spatial_axes_ = 0;
+  double multiplier_ = 0.0;
+};
+
+}  // namespace
+
+std::unique_ptr<Operator> make_pool(const NodeInfo& info) { return std::make_unique<Pool>(info); }
+
+}  // namespace pyruntime

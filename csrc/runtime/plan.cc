@@ -1,0 +1,112 @@
+#include "runtime/plan.h"
+
+#include <chrono>
+#include <cstring>
+
+#include "runtime/plan_builder.h"
+#include "runtime/strided_copy.h"
+
+namespace pyruntime {
+
+std::vector<Shape> infer_shapes(const Program& program, const Operators& operators,
+                                const std::vector<Shape>& input_shapes) {
+  std::vector<Shape> shapes(program.values.size());
+  for (size_t i = 0; i < program.inputs.size(); ++i) shapes[program.inputs[i]] = input_shapes[i];
+  for (size_t v = 0; v < program.values.size(); ++v) {
+    if (program.values[v].constant) shapes[v] = program.values[v].shape;
+  }
+  for (size_t i = 0; i < program.nodes.size(); ++i) {
+    const Node& node = program.nodes[i];
+    std::vector<Shape> inputs;
+    for (int v : node.inputs) inputs.push_back(v < 0 ? Shape() : shapes[v]);
+    Shape& out = shapes[node.output];
+    try {
+      out = operators[i]->infer(inputs);
+      element_count(out);
+    } catch (const Error& error) {
+      const std::string message = error.what();
+      if (message.rfind("node '", 0) == 0) throw;
+      throw Error("node '" + node.name + "' (" + node.op + "): " + message);
+    }
+    if (out.size() > 16) throw Error("node '" + node.name + "' (" + node.op + ") makes a tensor of rank " +
+                                     std::to_string(out.size()) + ": expected at most 16");
+  }
+  return shapes;
+}
+
+Plan::Plan(const Program& program, const Operators& operators, const std::vector<Shape>& input_shapes,
+           const PlanOptions& options, WeightCache* cache)
+    : num_threads_(options.num_threads) {
+  PlanBuilder(*this, program, operators, options, cache).build(input_shapes);
+}
+
+std::unique_ptr<Workspace> Plan::take_workspace() const {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!free_.empty()) {
+      std::unique_ptr<Workspace> w = std::move(free_.back());
+      free_.pop_back();
+      return w;
+    }
+  }
+  auto w = std::make_unique<Workspace>();
+  w->arena = AlignedBuffer(arena_bytes_);
+  w->scratch = AlignedBuffer(scratch_stride_ * static_cast<size_t>(num_threads_));
+  std::memset(w->arena.data(), 0, w->arena.size());  // touches the pages before the first run is timed
+  std::memset(w->scratch.data(), 0, w->scratch.size());
+  for (const BufferPlan& b : buffers_) {
+    char* data = nullptr;
+    if (b.kind == BufferPlan::Kind::arena) data = w->arena.data() + b.offset;
+    if (b.kind == BufferPlan::Kind::constant) data = static_cast<char*>(const_cast<void*>(b.data));
+    w->buffers.push_back(data);
+  }
+  return w;
+}
+
+void Plan::run_step(const PlanStep& step, const RunContext& context, ThreadPool& pool) const {
+  const int halo_tasks = step.fills_halo ? 1 : 0;
+  auto task_function = [&](int task, int thread) {
+    if (task < step.step.tasks) {
+      step.step.run(context, task, thread);
+    } else {
+      fill_halo(step.output.t, context.at<char>(step.output), step.halo_byte);
+    }
+  };
+  if (step.step.tasks <= 1) {
+    for (int task = 0; task < step.step.tasks + halo_tasks; ++task) task_function(task, 0);
+    return;
+  }
+  pool.parallel_for(step.step.tasks + halo_tasks, [&](int task, int thread) {
+    const FlushSubnormals flush;
+    task_function(task, thread);
+  });
+}
+
+void Plan::run(const void* const* inputs, void* const* outputs, ThreadPool& pool, int64_t* step_ns) const {
+  std::unique_ptr<Workspace> w = take_workspace();
+  for (size_t i = 0; i < buffers_.size(); ++i) {
+    const BufferPlan& b = buffers_[i];
+    if (b.kind == BufferPlan::Kind::input) w->buffers[i] = static_cast<char*>(const_cast<void*>(inputs[b.index]));
+    if (b.kind == BufferPlan::Kind::output) w->buffers[i] = static_cast<char*>(outputs[b.index]);
+  }
+  RunContext context;
+  context.buffers = w->buffers.data();
+  context.scratch = w->scratch.data();
+  context.scratch_stride = scratch_stride_;
+  {
+    const FlushSubnormals flush;
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point before = step_ns ? Clock::now() : Clock::time_point();
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      run_step(steps_[i], context, pool);
+      if (step_ns == nullptr) continue;
+      const Clock::time_point now = Clock::now();
+      step_ns[i] = std::chrono::duration_cast<std::chrono::nanoseconds>(now - before).count();
+      before = now;
+    }
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  free_.push_back(std::move(w));
+}
+
+}  // namespace pyruntime

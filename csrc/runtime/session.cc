@@ -1,0 +1,158 @@
+#include "runtime/session.h"
+
+#include <chrono>
+#include <map>
+
+#include "base/cpu_features.h"
+
+namespace pyruntime {
+namespace {
+
+constexpr size_t kMaxPlans = 16;
+constexpr int kMaxThreads = 1024;
+
+WeightFormatChoice parse_weight_format(const std::string& name) {
+  if (name == "auto") return WeightFormatChoice::automatic;
+  if (name == "dense") return WeightFormatChoice::dense;
+  if (name == "block4") return WeightFormatChoice::block4;
+  if (name == "bitmask") return WeightFormatChoice::bitmask;
+  throw Error("weight_format '" + name + "': expected auto, dense, block4 or bitmask");
+}
+
+int checked_threads(int requested) {
+  if (requested < 0 || requested > kMaxThreads)
+    throw Error("num_threads " + std::to_string(requested) + ": expected 0 to " + std::to_string(kMaxThreads));
+  return requested == 0 ? default_num_threads() : requested;
+}
+
+}  // namespace
+
+Session::Session(Program program, const SessionOptions& options)
+    : program_(std::make_unique<const Program>(std::move(program))),
+      profiling_(options.profiling),
+      pool_(checked_threads(options.num_threads)) {
+  plan_options_.isa = resolve_isa(options.isa);
+  plan_options_.num_threads = pool_.num_threads();
+  plan_options_.weight_format = parse_weight_format(options.weight_format);
+  for (size_t i = 0; i < program_->nodes.size(); ++i)
+    operators_.push_back(make_operator(NodeInfo(*program_, static_cast<int>(i))));
+  for (const Node& node : program_->nodes) node_times_.push_back({node.name, node.op, "", 0, 0});
+  plan_ahead();
+}
+
+// Plans for the declared shapes, batch 1, so that the first run is like any other.
+void Session::plan_ahead() {
+  std::vector<Shape> shapes;
+  bool symbolic = false;
+  for (int v : program_->inputs) {
+    Shape shape;
+    for (const Dim& d : program_->values[v].spec) {
+      shape.push_back(d.symbol.empty() ? d.size : 1);
+      symbolic = symbolic || !d.symbol.empty();
+    }
+    shapes.push_back(std::move(shape));
+  }
+  try {
+    plan_for(shapes);
+  } catch (const Error&) {
+    if (!symbolic) throw;  // with a symbolic dimension, 1 may just not be a size that fits
+  }
+}
+
+void Session::check_shapes(const std::vector<Shape>& input_shapes) const {
+  if (input_shapes.size() != program_->inputs.size())
+    throw Error("run got " + std::to_string(input_shapes.size()) + " inputs: expected " +
+                std::to_string(program_->inputs.size()));
+  std::map<std::string, int64_t> symbols;
+  for (size_t i = 0; i < input_shapes.size(); ++i) {
+    const Value& v = program_->values[program_->inputs[i]];
+    bool fits = v.spec.size() == input_shapes[i].size();
+    std::string expected;
+    for (size_t d = 0; d < v.spec.size(); ++d) {
+      const Dim& dim = v.spec[d];
+      expected += (d ? ", " : "") + (dim.symbol.empty() ? std::to_string(dim.size) : dim.symbol);
+      if (!fits) continue;
+      const int64_t size = input_shapes[i][d];
+      const int64_t want = dim.symbol.empty() ? dim.size : symbols.emplace(dim.symbol, size).first->second;
+      if (size != want) fits = false;
+    }
+    if (!fits)
+      throw Error("input '" + v.name + "' has shape " + shape_string(input_shapes[i]) + ": expected [" + expected + "]");
+    element_count(input_shapes[i]);
+  }
+}
+
+std::shared_ptr<const Plan> Session::plan_for(const std::vector<Shape>& input_shapes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto it = plans_.begin(); it != plans_.end(); ++it) {
+    if (it->shapes != input_shapes) continue;
+    plans_.splice(plans_.begin(), plans_, it);
+    return it->plan;
+  }
+  check_shapes(input_shapes);
+  auto plan = std::make_shared<const Plan>(*program_, operators_, input_shapes, plan_options_, &cache_);
+  plans_.push_front({input_shapes, plan});
+  if (plans_.size() > kMaxPlans) plans_.pop_back();
+  newest_ = plan;
+  return plan;
+}
+
+void Session::run(const Plan& plan, const void* const* inputs, void* const* outputs) {
+  if (!profiling_) {
+    plan.run(inputs, outputs, pool_, nullptr);
+    return;
+  }
+  std::vector<int64_t> step_ns(plan.steps().size(), 0);
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begin = Clock::now();
+  plan.run(inputs, outputs, pool_, step_ns.data());
+  record(plan, step_ns, std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin).count());
+}
+
+void Session::record(const Plan& plan, const std::vector<int64_t>& step_ns, int64_t wall_ns) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  int64_t rest = wall_ns;
+  for (size_t i = 0; i < step_ns.size(); ++i) {
+    const PlanStep& s = plan.steps()[i];
+    ProfileReport* row = nullptr;
+    if (s.node >= 0) {
+      row = &node_times_[s.node];
+    } else {
+      for (ProfileReport& r : copy_times_) {
+        if (r.node == s.value) row = &r;
+      }
+      if (row == nullptr) {
+        copy_times_.push_back({s.value, "copy", "", 0, 0});
+        row = &copy_times_.back();
+      }
+    }
+    row->kernel = s.step.kernel;
+    row->calls += 1;
+    row->nanoseconds += step_ns[i];
+    rest -= step_ns[i];
+  }
+  other_ns_ += rest;
+  runs_ += 1;
+}
+
+std::vector<KernelReport> Session::kernels() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<KernelReport> rows;
+  if (!newest_) return rows;
+  for (const PlanStep& s : newest_->steps()) {
+    if (s.node < 0) continue;
+    const Node& node = program_->nodes[s.node];
+    rows.push_back({node.name, node.op, s.step.kernel, s.step.isa, s.step.precision, s.step.weight_bytes});
+  }
+  return rows;
+}
+
+std::vector<ProfileReport> Session::profile() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<ProfileReport> rows = node_times_;
+  rows.insert(rows.end(), copy_times_.begin(), copy_times_.end());
+  rows.push_back({"", "other", "", runs_, other_ns_});
+  return rows;
+}
+
+}  // namespace pyruntime
