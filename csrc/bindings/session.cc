@@ -1,0 +1,256 @@
+// _core.Session: plain dicts and NumPy arrays in, NumPy arrays out. Arrays cross without a copy or a cast.
+#include "runtime/session.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "base/cpu_features.h"
+#include "bindings/bindings.h"
+
+namespace py = pybind11;
+
+namespace pyruntime {
+namespace {
+
+py::dtype numpy_dtype(DType t) {
+  switch (t) {
+    case DType::f32:
+      return py::dtype::of<float>();
+    case DType::u8:
+      return py::dtype::of<uint8_t>();
+    case DType::s8:
+      return py::dtype::of<int8_t>();
+    case DType::s32:
+      return py::dtype::of<int32_t>();
+    default:
+      return py::dtype::of<int64_t>();
+  }
+}
+
+DType dtype_of(const py::array& a, const std::string& what) {
+  for (DType t : {DType::f32, DType::u8, DType::s8, DType::s32, DType::s64}) {
+    if (a.dtype().equal(numpy_dtype(t))) return t;
+  }
+  throw Error(what + " has dtype " + py::str(a.dtype()).cast<std::string>() +
+              ": expected float32, uint8, int8, int32 or int64");
+}
+
+void expect_c_contiguous(const py::array& a, const std::string& what) {
+  const py::object flags = a.attr("flags");
+  if (!flags["C_CONTIGUOUS"].cast<bool>() || !flags["ALIGNED"].cast<bool>())
+    throw Error(what + " is not C-contiguous: pass numpy.ascontiguousarray of it");
+}
+
+Shape shape_of(const py::array& a) { return Shape(a.shape(), a.shape() + a.ndim()); }
+
+template <typename T>
+T get(const py::dict& d, const char* key, const std::string& what) {
+  if (!d.contains(key)) throw Error(what + " lacks '" + key + "'");
+  try {
+    return d[key].cast<T>();
+  } catch (const py::cast_error&) {
+    throw Error(what + " has a '" + key + "' of the wrong type");
+  }
+}
+
+std::string text_of(const py::handle& h, const std::string& what) {
+  if (!py::isinstance<py::str>(h)) throw Error(what + " is no string");
+  return h.cast<std::string>();
+}
+
+Value value_from(const std::string& name, const py::dict& d) {
+  const std::string what = "value '" + name + "'";
+  Value v;
+  v.name = name;
+  v.dtype = parse_dtype(get<std::string>(d, "dtype", what));
+  for (const py::handle& h : get<py::sequence>(d, "shape", what)) {
+    Dim dim;
+    if (py::isinstance<py::str>(h)) {
+      dim.symbol = h.cast<std::string>();
+      if (dim.symbol.empty()) throw Error(what + " has a dimension with an empty name");
+    } else if (py::isinstance<py::int_>(h)) {
+      dim.size = h.cast<int64_t>();
+    } else {
+      throw Error(what + " has a dimension that is neither an integer nor a name");
+    }
+    v.spec.push_back(dim);
+  }
+  if (d.contains("scale") && !d["scale"].is_none()) {
+    v.quantized = true;
+    v.scale = static_cast<float>(get<double>(d, "scale", what));
+    v.zero_point = get<int32_t>(d, "zero_point", what);
+  }
+  return v;
+}
+
+Value constant_from(const std::string& name, const py::array& a) {
+  const std::string what = "constant '" + name + "'";
+  expect_c_contiguous(a, what);
+  Value v;
+  v.name = name;
+  v.dtype = dtype_of(a, what);
+  v.constant = true;
+  v.data = a.data();
+  v.shape = shape_of(a);
+  return v;
+}
+
+AttributeValue attribute_from(const py::handle& h, const std::string& what) {
+  if (py::isinstance<py::str>(h)) return h.cast<std::string>();
+  if (py::isinstance<py::bool_>(h)) return static_cast<int64_t>(h.cast<bool>());
+  if (py::isinstance<py::int_>(h)) return h.cast<int64_t>();
+  if (py::isinstance<py::float_>(h)) return h.cast<double>();
+  if (!py::isinstance<py::list>(h) && !py::isinstance<py::tuple>(h))
+    throw Error(what + " is neither a number, a string nor a list of numbers");
+  bool whole = true;
+  for (const py::handle& item : h.cast<py::sequence>()) {
+    if (py::isinstance<py::float_>(item)) {
+      whole = false;
+    } else if (!py::isinstance<py::int_>(item)) {
+      throw Error(what + " holds something that is no number");
+    }
+  }
+  if (whole) return h.cast<std::vector<int64_t>>();
+  return h.cast<std::vector<double>>();
+}
+
+std::vector<std::string> names_from(const py::sequence& items, const std::string& what) {
+  std::vector<std::string> names;
+  for (const py::handle& h : items) names.push_back(text_of(h, what));
+  return names;
+}
+
+NodeSpec node_from(const py::handle& h) {
+  if (!py::isinstance<py::dict>(h)) throw Error("a node is no dict");
+  const py::dict d = h.cast<py::dict>();
+  NodeSpec node;
+  node.name = get<std::string>(d, "name", "a node");
+  const std::string what = "node '" + node.name + "'";
+  node.op = get<std::string>(d, "op", what);
+  node.inputs = names_from(get<py::sequence>(d, "inputs", what), what + " has an input that");
+  node.outputs = names_from(get<py::sequence>(d, "outputs", what), what + " has an output that");
+  for (const auto& item : get<py::dict>(d, "attributes", what)) {
+    const std::string name = text_of(item.first, what + " has an attribute name that");
+    node.attributes.emplace(name, attribute_from(item.second, what + " attribute '" + name + "'"));
+  }
+  return node;
+}
+
+std::unique_ptr<Session> make_session(const py::dict& values, const py::dict& constants, const py::list& nodes,
+                                      const py::list& inputs, const py::list& outputs, const std::string& isa,
+                                      int num_threads, bool profiling, const std::string& weight_format) {
+  std::vector<Value> all;
+  for (const auto& item : values) {
+    const std::string name = text_of(item.first, "the name of a value");
+    if (!py::isinstance<py::dict>(item.second)) throw Error("value '" + name + "' is no dict");
+    all.push_back(value_from(name, item.second.cast<py::dict>()));
+  }
+  // The arrays stay alive as long as the session. They are released under the interpreter lock: sessions die in Python.
+  auto arrays = std::make_shared<std::vector<py::array>>();
+  for (const auto& item : constants) {
+    const std::string name = text_of(item.first, "the name of a constant");
+    if (!py::isinstance<py::array>(item.second)) throw Error("constant '" + name + "' is no NumPy array");
+    const py::array array = item.second.cast<py::array>();
+    all.push_back(constant_from(name, array));
+    arrays->push_back(array);
+  }
+  std::vector<NodeSpec> specs;
+  for (const py::handle& h : nodes) specs.push_back(node_from(h));
+  Program program = build_program(std::move(all), std::move(specs), names_from(inputs, "the name of an input"),
+                                  names_from(outputs, "the name of an output"));
+  program.owner = arrays;
+  SessionOptions options;
+  options.isa = isa;
+  options.num_threads = num_threads;
+  options.profiling = profiling;
+  options.weight_format = weight_format;
+  return std::make_unique<Session>(std::move(program), options);
+}
+
+py::list run(Session& session, const py::list& inputs) {
+  const Program& program = session.program();
+  if (inputs.size() != program.inputs.size())
+    throw Error("run got " + std::to_string(inputs.size()) + " inputs: expected " +
+                std::to_string(program.inputs.size()));
+  std::vector<py::array> arrays;  // keeps the inputs alive while the lock is released
+  std::vector<Shape> shapes;
+  std::vector<const void*> in;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Value& v = program.values[program.inputs[i]];
+    const std::string what = "input '" + v.name + "'";
+    if (!py::isinstance<py::array>(inputs[i])) throw Error(what + " is no NumPy array");
+    arrays.push_back(inputs[i].cast<py::array>());
+    const py::array& a = arrays.back();
+    if (!a.dtype().equal(numpy_dtype(v.dtype)))
+      throw Error(what + " has dtype " + py::str(a.dtype()).cast<std::string>() + ": expected " +
+                  py::str(numpy_dtype(v.dtype)).cast<std::string>());
+    expect_c_contiguous(a, what);
+    shapes.push_back(shape_of(a));
+    in.push_back(a.data());
+  }
+  std::shared_ptr<const Plan> plan;
+  {
+    py::gil_scoped_release release;
+    plan = session.plan_for(shapes);
+  }
+  py::list results;
+  std::vector<void*> out;
+  for (size_t i = 0; i < program.outputs.size(); ++i) {
+    py::array result(numpy_dtype(program.values[program.outputs[i]].dtype), plan->output_shapes()[i]);
+    out.push_back(result.mutable_data());
+    results.append(std::move(result));
+  }
+  {
+    py::gil_scoped_release release;
+    session.run(*plan, in.data(), out.data());
+  }
+  return results;
+}
+
+py::list kernels(const Session& session) {
+  py::list rows;
+  for (const KernelReport& r : session.kernels()) {
+    py::dict d;
+    d["node"] = r.node;
+    d["op"] = r.op;
+    d["kernel"] = r.kernel;
+    d["isa"] = r.isa;
+    d["precision"] = r.precision;
+    d["bytes"] = r.bytes;
+    rows.append(d);
+  }
+  return rows;
+}
+
+py::list profile(const Session& session) {
+  py::list rows;
+  for (const ProfileReport& r : session.profile()) {
+    py::dict d;
+    d["node"] = r.node;
+    d["op"] = r.op;
+    d["kernel"] = r.kernel;
+    d["calls"] = r.calls;
+    d["microseconds"] = static_cast<double>(r.nanoseconds) * 1e-3;
+    rows.append(d);
+  }
+  return rows;
+}
+
+}  // namespace
+
+void bind_session(py::module_& m) {
+  py::class_<Session>(m, "Session", "A program ready to run. Immutable; run() may be called from several threads.")
+      .def(py::init(&make_session), py::arg("values"), py::arg("constants"), py::arg("nodes"), py::arg("inputs"),
+           py::arg("outputs"), py::arg("isa") = "", py::arg("num_threads") = 0, py::arg("profiling") = false,
+           py::arg("weight_format") = "auto")
+      .def("run", &run, py::arg("inputs"),
+           "Runs the program on C-contiguous arrays of the declared dtypes; returns new arrays.")
+      .def("kernels", &kernels, "What runs where: node, op, kernel, isa, precision, bytes of packed weights.")
+      .def("profile", &profile,
+           "Times summed over all runs: node, op, kernel, calls, microseconds. The rows sum to the wall time.")
+      .def_property_readonly("isa", [](const Session& s) { return isa_name(s.isa()); })
+      .def_property_readonly("num_threads", &Session::num_threads);
+}
+
+}  // namespace pyruntime
