@@ -20,7 +20,9 @@ const char* format_of(const Row&) {
   return "";
 }
 const char* format_of(const ConvInt8Kernel& row) {
-  return row.format == WeightFormat::dense ? "dense" : row.format == WeightFormat::block4 ? "block4" : "bitmask";
+  return row.format == WeightFormat::dense    ? "dense"
+         : row.format == WeightFormat::block4 ? "block4"
+                                              : "bitmask";
 }
 
 template <typename Row>
@@ -53,7 +55,8 @@ py::list registry() {
 }  // namespace
 
 void bind_registry(py::module_& m) {
-  m.def("registry", &registry, "One dict per kernel row of this build: family, name, isa, format (of weights).");
+  m.def("registry", &registry,
+        "One dict per kernel row of this build: family, name, isa, format (of weights).");
 }
 
 }  // namespace pyruntime

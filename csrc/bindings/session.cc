@@ -137,16 +137,18 @@ NodeSpec node_from(const py::handle& h) {
   return node;
 }
 
-std::unique_ptr<Session> make_session(const py::dict& values, const py::dict& constants, const py::list& nodes,
-                                      const py::list& inputs, const py::list& outputs, const std::string& isa,
-                                      int num_threads, bool profiling, const std::string& weight_format) {
+std::unique_ptr<Session> make_session(const py::dict& values, const py::dict& constants,
+                                      const py::list& nodes, const py::list& inputs, const py::list& outputs,
+                                      const std::string& isa, int num_threads, bool profiling,
+                                      const std::string& weight_format) {
   std::vector<Value> all;
   for (const auto& item : values) {
     const std::string name = text_of(item.first, "the name of a value");
     if (!py::isinstance<py::dict>(item.second)) throw Error("value '" + name + "' is no dict");
     all.push_back(value_from(name, item.second.cast<py::dict>()));
   }
-  // The arrays stay alive as long as the session. They are released under the interpreter lock: sessions die in Python.
+  // The arrays stay alive as long as the session. They are released under the interpreter lock: sessions die
+  // in Python.
   auto arrays = std::make_shared<std::vector<py::array>>();
   for (const auto& item : constants) {
     const std::string name = text_of(item.first, "the name of a constant");
@@ -157,8 +159,9 @@ std::unique_ptr<Session> make_session(const py::dict& values, const py::dict& co
   }
   std::vector<NodeSpec> specs;
   for (const py::handle& h : nodes) specs.push_back(node_from(h));
-  Program program = build_program(std::move(all), std::move(specs), names_from(inputs, "the name of an input"),
-                                  names_from(outputs, "the name of an output"));
+  Program program =
+      build_program(std::move(all), std::move(specs), names_from(inputs, "the name of an input"),
+                    names_from(outputs, "the name of an output"));
   program.owner = arrays;
   SessionOptions options;
   options.isa = isa;
@@ -240,15 +243,17 @@ py::list profile(const Session& session) {
 }  // namespace
 
 void bind_session(py::module_& m) {
-  py::class_<Session>(m, "Session", "A program ready to run. Immutable; run() may be called from several threads.")
-      .def(py::init(&make_session), py::arg("values"), py::arg("constants"), py::arg("nodes"), py::arg("inputs"),
-           py::arg("outputs"), py::arg("isa") = "", py::arg("num_threads") = 0, py::arg("profiling") = false,
-           py::arg("weight_format") = "auto")
+  py::class_<Session>(m, "Session",
+                      "A program ready to run. Immutable; run() may be called from several threads.")
+      .def(py::init(&make_session), py::arg("values"), py::arg("constants"), py::arg("nodes"),
+           py::arg("inputs"), py::arg("outputs"), py::arg("isa") = "", py::arg("num_threads") = 0,
+           py::arg("profiling") = false, py::arg("weight_format") = "auto")
       .def("run", &run, py::arg("inputs"),
            "Runs the program on C-contiguous arrays of the declared dtypes; returns new arrays.")
       .def("kernels", &kernels, "What runs where: node, op, kernel, isa, precision, bytes of packed weights.")
-      .def("profile", &profile,
-           "Times summed over all runs: node, op, kernel, calls, microseconds. The rows sum to the wall time.")
+      .def(
+          "profile", &profile,
+          "Times summed over all runs: node, op, kernel, calls, microseconds. The rows sum to the wall time.")
       .def_property_readonly("isa", [](const Session& s) { return isa_name(s.isa()); })
       .def_property_readonly("num_threads", &Session::num_threads);
 }

@@ -6,7 +6,8 @@
 
 namespace pyruntime {
 
-// The strongest row usable under `cap` that satisfies `accepts`; the first of equals. Throws Error if there is none.
+// The strongest row usable under `cap` that satisfies `accepts`; the first of equals. Throws Error if there
+// is none.
 template <typename Row, typename Accepts>
 const Row& strongest_row(const Row* rows, int count, Isa cap, const char* family, Accepts accepts) {
   const Row* best = nullptr;
@@ -14,7 +15,8 @@ const Row& strongest_row(const Row* rows, int count, Isa cap, const char* family
     if (!isa_covers(cap, rows[i].isa) || !accepts(rows[i])) continue;
     if (best == nullptr || static_cast<int>(rows[i].isa) > static_cast<int>(best->isa)) best = &rows[i];
   }
-  if (best == nullptr) throw Error(std::string("no ") + family + " kernel is usable under ISA " + isa_name(cap));
+  if (best == nullptr)
+    throw Error(std::string("no ") + family + " kernel is usable under ISA " + isa_name(cap));
   return *best;
 }
 
@@ -23,7 +25,8 @@ const Row& strongest_row(const Row* rows, int count, Isa cap, const char* family
   return strongest_row(rows, count, cap, family, [](const Row&) { return true; });
 }
 
-// How many tasks a step of `cycles` estimated cycles is worth: a few per thread, none shorter than about 20 us.
+// How many tasks a step of `cycles` estimated cycles is worth: a few per thread, none shorter than about 20
+// us.
 inline int tasks_for_cycles(double cycles, int num_threads) {
   if (num_threads <= 1) return 1;
   constexpr double kCyclesPerTask = 60e3;  // 20 us at 3 GHz

@@ -22,7 +22,8 @@ struct LayerGrid {
   int64_t images = 1, rows = 1, cols = 0;
   GridStrides x, y, residual;
   bool has_residual = false;
-  ptrdiff_t tap_origin = 0, tap_row = 0, tap_col = 0;  // bytes; tap (0, 0) of pixel (0, 0) is at x + tap_origin
+  ptrdiff_t tap_origin = 0, tap_row = 0,
+            tap_col = 0;  // bytes; tap (0, 0) of pixel (0, 0) is at x + tap_origin
 
   int64_t pixels() const { return images * rows * cols; }
   // Merges rows into one row, and images into rows or into the one row, where all strides allow it.
@@ -42,8 +43,8 @@ struct LayerSplit {
   LayerPiece piece(int task) const;
 };
 
-// Aims at `want` tasks. `n_block` is the granularity of channels, `split_channels` prefers channels over pixels
-// (layers whose weights outweigh their activations).
+// Aims at `want` tasks. `n_block` is the granularity of channels, `split_channels` prefers channels over
+// pixels (layers whose weights outweigh their activations).
 LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int want,
                        bool split_channels);
 

@@ -23,7 +23,8 @@ F32Layer::F32Layer(const NodeInfo& info, const LayerShape& shape) : info_(info),
     const Value& v = info.constant(2);
     info.expect_dtype(v, {DType::f32});
     if (v.shape != Shape{shape.n})
-      info.fail("has '" + v.name + "' of shape " + shape_string(v.shape) + ": expected " + shape_string({shape.n}));
+      info.fail("has '" + v.name + "' of shape " + shape_string(v.shape) + ": expected " +
+                shape_string({shape.n}));
     const float* data = static_cast<const float*>(v.data);
     std::transform(data, data + shape.n, bias->begin(), flush_subnormal);
   }
@@ -68,8 +69,8 @@ Step F32Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid)
       static_cast<double>(pixels) * static_cast<double>(n * taps * k * groups) / macs_per_cycle(kernel.isa);
   const bool split_channels =
       static_cast<double>(packed->size()) > static_cast<double>(pixels) * static_cast<double>(k * groups * 4);
-  const LayerSplit split = split_layer(grid, groups, n, kernel.n_block, tasks_for_cycles(cycles, context.num_threads),
-                                       split_channels);
+  const LayerSplit split = split_layer(grid, groups, n, kernel.n_block,
+                                       tasks_for_cycles(cycles, context.num_threads), split_channels);
   const std::vector<int32_t> taps_table = tap_offsets(shape_, grid);
   ConvF32Args base;
   base.x_row_stride = grid.x.row;
@@ -110,9 +111,10 @@ Step F32Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid)
           p.group * n;
     a.bias = bias->data() + p.group * n;
     if (residual.present())
-      a.residual = reinterpret_cast<const float*>(run.at<const char>(residual) + p.image * grid.residual.image +
-                                                  p.row * grid.residual.row + p.col * grid.residual.col) +
-                   p.group * n;
+      a.residual =
+          reinterpret_cast<const float*>(run.at<const char>(residual) + p.image * grid.residual.image +
+                                         p.row * grid.residual.row + p.col * grid.residual.col) +
+          p.group * n;
     kernel.run(a);
   };
   return step;
@@ -124,7 +126,8 @@ namespace {
 void add_residual(const DepthwiseF32Args& a, const char* r, const GridStrides& strides, float lo, float hi) {
   for (int row = 0; row < a.rows; ++row) {
     for (int col = 0; col < a.cols; ++col) {
-      float* y = reinterpret_cast<float*>(reinterpret_cast<char*>(a.y) + row * a.y_row_stride + col * a.y_col_stride);
+      float* y = reinterpret_cast<float*>(reinterpret_cast<char*>(a.y) + row * a.y_row_stride +
+                                          col * a.y_col_stride);
       const float* b = reinterpret_cast<const float*>(r + row * strides.row + col * strides.col);
       for (int c = a.channel_begin; c < a.channel_end; ++c) {
         float v = y[c] + b[c];
@@ -152,7 +155,8 @@ Step F32Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& gr
     std::fill_n(out + taps * channels, 64, 0.0f);
     return buffer;
   });
-  const double cycles = static_cast<double>(grid.pixels() * taps * channels) / (macs_per_cycle(kernel.isa) / 2);
+  const double cycles =
+      static_cast<double>(grid.pixels() * taps * channels) / (macs_per_cycle(kernel.isa) / 2);
   const LayerSplit split =
       split_layer(grid, 1, channels, 64, tasks_for_cycles(cycles, context.num_threads), false);
   DepthwiseF32Args base;

@@ -55,7 +55,8 @@ float clamp_bound(const NodeInfo& info, const char* name, float fallback, bool f
   const float v = static_cast<float>(info.get_float(name, fallback));
   if (std::isnan(v)) info.fail(std::string("has attribute '") + name + "' that is NaN");
   if (!f32 && (v != std::floor(v) || v < 0.0f || v > 255.0f))
-    info.fail(std::string("has attribute '") + name + "' = " + std::to_string(v) + ": expected a whole number 0..255");
+    info.fail(std::string("has attribute '") + name + "' = " + std::to_string(v) +
+              ": expected a whole number 0..255");
   return v;
 }
 
@@ -162,12 +163,13 @@ struct Choice {
 };
 
 // Considers all rows for one way of merging groups.
-void consider(const PlanContext& context, const std::vector<int8_t>& w, int64_t group_n, int64_t taps, int64_t k,
-              int64_t groups, int64_t pixels, int64_t merge, Choice* best) {
+void consider(const PlanContext& context, const std::vector<int8_t>& w, int64_t group_n, int64_t taps,
+              int64_t k, int64_t groups, int64_t pixels, int64_t merge, Choice* best) {
   int count = 0;
   const ConvInt8Kernel* rows = conv_int8_kernels(&count);
   const Density density = measure_density(w, k);
-  const ConvInt8Weights weights{w.data(), static_cast<int>(group_n), static_cast<int>(taps), static_cast<int>(k)};
+  const ConvInt8Weights weights{w.data(), static_cast<int>(group_n), static_cast<int>(taps),
+                                static_cast<int>(k)};
   auto forced = [&](WeightFormat f) {
     return (context.weight_format == WeightFormatChoice::block4 && f == WeightFormat::block4) ||
            (context.weight_format == WeightFormatChoice::bitmask && f == WeightFormat::bitmask);
@@ -188,7 +190,8 @@ void consider(const PlanContext& context, const std::vector<int8_t>& w, int64_t 
     if (best->kernel != nullptr && cycles >= best->cycles) continue;
     *best = {&row, cycles, merge};
   }
-  if (best->kernel == nullptr) throw Error(std::string("no conv_int8 kernel is usable under ISA ") + isa_name(context.isa));
+  if (best->kernel == nullptr)
+    throw Error(std::string("no conv_int8 kernel is usable under ISA ") + isa_name(context.isa));
 }
 
 }  // namespace
@@ -200,8 +203,8 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
     // Small groups may run together as one group whose weights are zero off the diagonal.
     if (shape_.groups % merge != 0) continue;
     if (merge > 1 && merge * std::max(shape_.k, shape_.group_n()) > 128) break;
-    consider(context, matrix(merge), shape_.group_n() * merge, taps, shape_.k * merge, shape_.groups / merge, pixels,
-             merge, &choice);
+    consider(context, matrix(merge), shape_.group_n() * merge, taps, shape_.k * merge, shape_.groups / merge,
+             pixels, merge, &choice);
   }
   const ConvInt8Kernel& kernel = *choice.kernel;
   const int64_t groups = shape_.groups / choice.merge;
@@ -251,7 +254,8 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
   step.kernel = kernel.name;
   step.isa = isa_name(kernel.isa);
   step.precision = "int8";
-  if (kernel.format != WeightFormat::dense) step.precision += std::string(" (") + format_name(kernel.format) + ")";
+  if (kernel.format != WeightFormat::dense)
+    step.precision += std::string(" (") + format_name(kernel.format) + ")";
   step.weight_bytes = packed->size() - table_bytes;
   step.scratch_bytes = kernel.scratch_bytes(base);
   const Operand x = context.inputs[0], y = context.output;
@@ -261,14 +265,16 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
   step.run = [=, &kernel](const RunContext& run, int task, int thread) {
     const LayerPiece p = split.piece(task);
     ConvInt8Args a = base;
-    a.x = run.at<const uint8_t>(x) + p.image * grid.x.image + p.row * grid.x.row + p.col * grid.x.col + p.group * k;
+    a.x = run.at<const uint8_t>(x) + p.image * grid.x.image + p.row * grid.x.row + p.col * grid.x.col +
+          p.group * k;
     a.tap_offset = taps_table.data();
     a.rows = static_cast<int>(p.rows);
     a.cols = static_cast<int>(p.cols);
     a.w = packed->data() + group_offset[p.group];
     a.n_begin = static_cast<int>(p.n_begin);
     a.n_end = static_cast<int>(p.n_end);
-    a.y = run.at<char>(y) + p.image * grid.y.image + p.row * grid.y.row + p.col * grid.y.col + p.group * n * y_item;
+    a.y = run.at<char>(y) + p.image * grid.y.image + p.row * grid.y.row + p.col * grid.y.col +
+          p.group * n * y_item;
     a.requantize = requant->arguments(p.group * n);
     if (residual.present()) {
       a.requantize.residual = run.at<const uint8_t>(residual) + p.image * grid.residual.image +
@@ -287,8 +293,9 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
   const DepthwiseInt8Kernel* rows = depthwise_int8_kernels(&count);
   const int kh = static_cast<int>(shape_.kh), kw = static_cast<int>(shape_.kw);
   const int channels = static_cast<int>(shape_.n);
-  const DepthwiseInt8Kernel& kernel = strongest_row(rows, count, context.isa, "depthwise_int8",
-                                                    [&](const DepthwiseInt8Kernel& r) { return r.supports(kh, kw); });
+  const DepthwiseInt8Kernel& kernel =
+      strongest_row(rows, count, context.isa, "depthwise_int8",
+                    [&](const DepthwiseInt8Kernel& r) { return r.supports(kh, kw); });
   auto packed = context.cache->get({info_.index(), &kernel, 0}, [&] {
     AlignedBuffer buffer(kernel.packed_bytes(channels, kh, kw));
     kernel.pack(static_cast<const int8_t*>(info_.constant(1).data), channels, kh, kw, buffer.data());

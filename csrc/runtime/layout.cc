@@ -7,7 +7,8 @@ namespace pyruntime {
 Layouts assign_layouts(const Program& program, const Operators& operators, const std::vector<Shape>& shapes) {
   const size_t count = program.values.size();
   Layouts layouts{std::vector<Form>(count, Form::plain), std::vector<Halo>(count)};
-  std::vector<bool> open(count, false);  // the plan may choose: an image made by an operator that writes either form
+  std::vector<bool> open(count,
+                         false);  // the plan may choose: an image made by an operator that writes either form
   std::vector<LayoutTraits> traits;
   for (size_t i = 0; i < program.nodes.size(); ++i) {
     traits.push_back(operators[i]->traits());
@@ -44,13 +45,16 @@ Layouts assign_layouts(const Program& program, const Operators& operators, const
     std::vector<Shape> inputs;
     for (int v : node.inputs) inputs.push_back(v < 0 ? Shape() : shapes[v]);
     for (size_t k = 0; k < node.inputs.size(); ++k) {
-      if (node.inputs[k] >= 0) layouts.halo[node.inputs[k]].grow(operators[i]->halo(static_cast<int>(k), inputs));
+      if (node.inputs[k] >= 0)
+        layouts.halo[node.inputs[k]].grow(operators[i]->halo(static_cast<int>(k), inputs));
     }
   }
   return layouts;
 }
 
-Tensor plain_tensor(DType dtype, const Shape& shape) { return {dtype, shape, contiguous_strides(shape), Halo()}; }
+Tensor plain_tensor(DType dtype, const Shape& shape) {
+  return {dtype, shape, contiguous_strides(shape), Halo()};
+}
 
 Tensor channels_last_tensor(DType dtype, const Shape& shape, const Halo& halo) {
   Tensor t{dtype, shape, Strides(shape.size(), 1), halo};

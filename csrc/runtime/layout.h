@@ -12,8 +12,8 @@ struct Layouts {
   std::vector<Halo> halo;  // per value, of its channels-last form
 };
 
-// A value of rank 3 or 4 is channels-last if a spatial operator makes or reads it, directly or through operators that
-// take any layout; its halo covers what all its readers need.
+// A value of rank 3 or 4 is channels-last if a spatial operator makes or reads it, directly or through
+// operators that take any layout; its halo covers what all its readers need.
 Layouts assign_layouts(const Program& program, const Operators& operators, const std::vector<Shape>& shapes);
 
 // Only images have a channels-last form.

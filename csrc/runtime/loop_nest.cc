@@ -12,9 +12,8 @@ LoopNest make_nest(const Shape& shape, const std::vector<Strides>& strides) {
     if (shape[d] != 1) order.push_back(d);
   }
   if (order.size() > 16) throw Error("a tensor has more than 16 dimensions");
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-    return std::llabs(strides[0][a]) > std::llabs(strides[0][b]);
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return std::llabs(strides[0][a]) > std::llabs(strides[0][b]); });
   for (int d : order) {
     bool merged = !nest.size.empty();
     for (int o = 0; o < nest.operands && merged; ++o)

@@ -12,8 +12,8 @@ namespace pyruntime {
 
 constexpr int kMaxOperands = 3;
 
-// Dimensions of size 1 are dropped, the others ordered by the strides of operand 0 (the output) and merged where all
-// operands allow it. The last dimension is the inner run.
+// Dimensions of size 1 are dropped, the others ordered by the strides of operand 0 (the output) and merged
+// where all operands allow it. The last dimension is the inner run.
 struct LoopNest {
   int operands = 0;
   std::vector<int64_t> size;                                // outermost first, at least one entry
@@ -32,12 +32,14 @@ struct LoopNest {
 // `strides[0]` belongs to the output. All have the rank of `shape`; stride 0 broadcasts.
 LoopNest make_nest(const Shape& shape, const std::vector<Strides>& strides);
 
-// Strides of a tensor of `shape` seen as one of `target` by NumPy broadcasting. Shapes are known to be compatible.
+// Strides of a tensor of `shape` seen as one of `target` by NumPy broadcasting. Shapes are known to be
+// compatible.
 Strides broadcast_strides(const Shape& shape, const Strides& strides, const Shape& target);
 // NumPy broadcast of two shapes; false if they do not fit.
 bool broadcast_shapes(const Shape& a, const Shape& b, Shape* result);
 
-// Division of a nest into tasks: units are outer indices, or parts of the inner run when there are few outer ones.
+// Division of a nest into tasks: units are outer indices, or parts of the inner run when there are few outer
+// ones.
 struct NestSplit {
   int64_t outer = 1, inner = 1;
   int64_t parts = 1, part_size = 1;  // of the inner run
@@ -79,7 +81,8 @@ void for_each_run(const LoopNest& nest, const NestSplit& split, int task, F&& f)
   }
 }
 
-// n elements with a stride of any size as a contiguous run: the memory itself, or `buffer` filled with copies.
+// n elements with a stride of any size as a contiguous run: the memory itself, or `buffer` filled with
+// copies.
 template <typename T>
 const T* as_run(const T* x, int64_t stride, int64_t n, T* buffer) {
   if (stride == 1 || n <= 1) return x;

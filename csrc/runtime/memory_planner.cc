@@ -27,9 +27,10 @@ size_t plan_memory(std::vector<BufferLife>& buffers) {
     }
     buffer->offset = best_gap == static_cast<size_t>(-1) ? end : best;
     total = std::max(total, buffer->offset + buffer->bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), buffer,
-                                   [](const BufferLife* a, const BufferLife* b) { return a->offset < b->offset; }),
-                  buffer);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), buffer,
+                         [](const BufferLife* a, const BufferLife* b) { return a->offset < b->offset; }),
+        buffer);
   }
   return total;
 }

@@ -12,8 +12,8 @@ struct BufferLife {
   size_t offset = 0;        // result
 };
 
-// Sets the offsets (multiples of 64, buffers that live at the same time do not overlap) and returns the arena's size.
-// Largest first, each into the tightest gap that holds it.
+// Sets the offsets (multiples of 64, buffers that live at the same time do not overlap) and returns the
+// arena's size. Largest first, each into the tightest gap that holds it.
 size_t plan_memory(std::vector<BufferLife>& buffers);
 
 }  // namespace pyruntime

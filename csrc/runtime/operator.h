@@ -21,8 +21,8 @@ struct LayoutTraits {
   bool propagates = false;  // channels-last on one side is worth having on the other
   // Converts a plain input while it writes a channels-last output, at no extra cost.
   bool converts = false;
-  // Masks, bit i = input i. Inputs a step reads at run time (others are parameters, used by prepare alone), and
-  // inputs whose neighbourhood of 64 bytes the kernel reads too: these must lie in the arena.
+  // Masks, bit i = input i. Inputs a step reads at run time (others are parameters, used by prepare alone),
+  // and inputs whose neighbourhood of 64 bytes the kernel reads too: these must lie in the arena.
   unsigned data_inputs = ~0u, slack_inputs = 0;
 };
 
@@ -54,8 +54,8 @@ struct Step {
   size_t scratch_bytes = 0;  // per thread
   std::string kernel;        // row of a kernels.inc, or "runtime:<op>"
   std::string isa = "scalar";
-  std::string precision;     // "int8", "float32", "int8 (block4)", ...
-  size_t weight_bytes = 0;   // packed weights
+  std::string precision;    // "int8", "float32", "int8 (block4)", ...
+  size_t weight_bytes = 0;  // packed weights
 };
 
 enum class WeightFormatChoice { automatic, dense, block4, bitmask };

@@ -28,8 +28,9 @@ std::vector<Shape> infer_shapes(const Program& program, const Operators& operato
       if (message.rfind("node '", 0) == 0) throw;
       throw Error("node '" + node.name + "' (" + node.op + "): " + message);
     }
-    if (out.size() > 16) throw Error("node '" + node.name + "' (" + node.op + ") makes a tensor of rank " +
-                                     std::to_string(out.size()) + ": expected at most 16");
+    if (out.size() > 16)
+      throw Error("node '" + node.name + "' (" + node.op + ") makes a tensor of rank " +
+                  std::to_string(out.size()) + ": expected at most 16");
   }
   return shapes;
 }
@@ -86,7 +87,8 @@ void Plan::run(const void* const* inputs, void* const* outputs, ThreadPool& pool
   std::unique_ptr<Workspace> w = take_workspace();
   for (size_t i = 0; i < buffers_.size(); ++i) {
     const BufferPlan& b = buffers_[i];
-    if (b.kind == BufferPlan::Kind::input) w->buffers[i] = static_cast<char*>(const_cast<void*>(inputs[b.index]));
+    if (b.kind == BufferPlan::Kind::input)
+      w->buffers[i] = static_cast<char*>(const_cast<void*>(inputs[b.index]));
     if (b.kind == BufferPlan::Kind::output) w->buffers[i] = static_cast<char*>(outputs[b.index]);
   }
   RunContext context;

@@ -28,7 +28,8 @@ void PlanBuilder::build(const std::vector<Shape>& input_shapes) {
   layouts_ = assign_layouts(program_, operators_, shapes_);
   bound_.assign(program_.outputs.size(), false);
   place_sources();
-  for (size_t i = 0; i < program_.outputs.size(); ++i) plan_.output_shapes_.push_back(shapes_[program_.outputs[i]]);
+  for (size_t i = 0; i < program_.outputs.size(); ++i)
+    plan_.output_shapes_.push_back(shapes_[program_.outputs[i]]);
   for (size_t i = 0; i < program_.nodes.size(); ++i) add_node(static_cast<int>(i));
   for (int v : program_.outputs) export_value(v, fetch_any(v));  // inputs and constants that are outputs too
   plan_arena();
@@ -98,7 +99,8 @@ Operand PlanBuilder::fetch(int node_index, int input) {
   const int value = node.inputs[input];
   Form form = traits.input;
   if (form == Form::any && traits.propagates && !traits.converts &&
-      layouts_.form[node.output] == Form::channels_last && shapes_[value].size() == shapes_[node.output].size())
+      layouts_.form[node.output] == Form::channels_last &&
+      shapes_[value].size() == shapes_[node.output].size())
     form = Form::channels_last;
   const Operand operand = form == Form::any ? fetch_any(value) : fetch_form(value, form);
   return selects(traits.slack_inputs, input) ? to_arena(value, operand) : operand;
@@ -248,7 +250,8 @@ void PlanBuilder::plan_arena() {
   }
   plan_.arena_bytes_ = kSlack + plan_memory(lives) + kSlack;
   for (size_t i = 0; i < lives.size(); ++i) owners[i]->offset = kSlack + lives[i].offset;
-  for (const PlanStep& s : plan_.steps_) plan_.scratch_stride_ = std::max(plan_.scratch_stride_, s.step.scratch_bytes);
+  for (const PlanStep& s : plan_.steps_)
+    plan_.scratch_stride_ = std::max(plan_.scratch_stride_, s.step.scratch_bytes);
   plan_.scratch_stride_ = (plan_.scratch_stride_ + 127) / 64 * 64;
 }
 

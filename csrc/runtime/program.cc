@@ -43,7 +43,8 @@ Program build_program(std::vector<Value> values, std::vector<NodeSpec> nodes,
   }
   auto find = [&](const std::string& name, const std::string& where) {
     auto it = index.find(name);
-    if (it == index.end()) throw Error(where + " names '" + name + "', which is neither a value nor a constant");
+    if (it == index.end())
+      throw Error(where + " names '" + name + "', which is neither a value nor a constant");
     return it->second;
   };
   for (const std::string& name : inputs) {
@@ -65,7 +66,8 @@ Program build_program(std::vector<Value> values, std::vector<NodeSpec> nodes,
     if (spec.outputs.size() != 1)
       throw Error(where + " has " + std::to_string(spec.outputs.size()) + " outputs: expected 1");
     node.output = find(spec.outputs[0], where);
-    if (produced[node.output]) throw Error(where + " produces '" + spec.outputs[0] + "', which exists already");
+    if (produced[node.output])
+      throw Error(where + " produces '" + spec.outputs[0] + "', which exists already");
     produced[node.output] = true;
     node.name = std::move(spec.name);
     node.op = std::move(spec.op);

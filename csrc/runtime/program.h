@@ -1,4 +1,5 @@
-// A program as the bindings hand it over: values, constants and nodes (docs/format.md, section 1), checked and indexed.
+// A program as the bindings hand it over: values, constants and nodes (docs/format.md, section 1), checked
+// and indexed.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,7 @@
 
 namespace pyruntime {
 
-using AttributeValue =
-    std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>>;
+using AttributeValue = std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>>;
 using Attributes = std::map<std::string, AttributeValue>;
 
 // A dimension of a program input: a size, or a name that binds to a size at run time.
@@ -26,7 +26,7 @@ struct Dim {
 struct Value {
   std::string name;
   DType dtype = DType::f32;
-  std::vector<Dim> spec;  // binding for program inputs, informative otherwise
+  std::vector<Dim> spec;   // binding for program inputs, informative otherwise
   bool quantized = false;  // scale and zero_point are given
   float scale = 1.0f;
   int32_t zero_point = 0;
@@ -56,8 +56,8 @@ struct NodeSpec {
   Attributes attributes;
 };
 
-// Resolves names and checks the structure: unique names, order of execution, one producer per value, finite scales
-// above zero, zero points within the dtype. Throws Error.
+// Resolves names and checks the structure: unique names, order of execution, one producer per value, finite
+// scales above zero, zero points within the dtype. Throws Error.
 Program build_program(std::vector<Value> values, std::vector<NodeSpec> nodes,
                       const std::vector<std::string>& inputs, const std::vector<std::string>& outputs);
 

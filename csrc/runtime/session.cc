@@ -21,7 +21,8 @@ WeightFormatChoice parse_weight_format(const std::string& name) {
 
 int checked_threads(int requested) {
   if (requested < 0 || requested > kMaxThreads)
-    throw Error("num_threads " + std::to_string(requested) + ": expected 0 to " + std::to_string(kMaxThreads));
+    throw Error("num_threads " + std::to_string(requested) + ": expected 0 to " +
+                std::to_string(kMaxThreads));
   return requested == 0 ? default_num_threads() : requested;
 }
 
@@ -77,7 +78,8 @@ void Session::check_shapes(const std::vector<Shape>& input_shapes) const {
       if (size != want) fits = false;
     }
     if (!fits)
-      throw Error("input '" + v.name + "' has shape " + shape_string(input_shapes[i]) + ": expected [" + expected + "]");
+      throw Error("input '" + v.name + "' has shape " + shape_string(input_shapes[i]) + ": expected [" +
+                  expected + "]");
     element_count(input_shapes[i]);
   }
 }

@@ -39,8 +39,8 @@ class Session {
   std::shared_ptr<const Plan> plan_for(const std::vector<Shape>& input_shapes);
   void run(const Plan& plan, const void* const* inputs, void* const* outputs);
 
-  std::vector<KernelReport> kernels() const;    // of the newest plan
-  std::vector<ProfileReport> profile() const;   // rows sum to the wall time of all runs
+  std::vector<KernelReport> kernels() const;   // of the newest plan
+  std::vector<ProfileReport> profile() const;  // rows sum to the wall time of all runs
 
  private:
   void check_shapes(const std::vector<Shape>& input_shapes) const;

@@ -11,10 +11,11 @@ namespace {
 
 constexpr int64_t kBlock = 32;  // edge of a transposition tile
 
-// rows x n elements; the faster of two loop orders is a tile walk when neither side is contiguous on both axes.
+// rows x n elements; the faster of two loop orders is a tile walk when neither side is contiguous on both
+// axes.
 template <typename T>
-void copy_plane(char* dst_bytes, const char* src_bytes, int64_t rows, int64_t n, int64_t dst_row, int64_t dst_col,
-                int64_t src_row, int64_t src_col) {
+void copy_plane(char* dst_bytes, const char* src_bytes, int64_t rows, int64_t n, int64_t dst_row,
+                int64_t dst_col, int64_t src_row, int64_t src_col) {
   T* dst = reinterpret_cast<T*>(dst_bytes);
   const T* src = reinterpret_cast<const T*>(src_bytes);
   if (dst_col == 1 && src_col == 1) {
@@ -34,7 +35,8 @@ void copy_plane(char* dst_bytes, const char* src_bytes, int64_t rows, int64_t n,
 
 }  // namespace
 
-StridedCopy::StridedCopy(const Shape& shape, const Strides& dst, const Strides& src, size_t item, int max_tasks)
+StridedCopy::StridedCopy(const Shape& shape, const Strides& dst, const Strides& src, size_t item,
+                         int max_tasks)
     : item_(item) {
   LoopNest nest = make_nest(shape, {dst, src});
   if (nest.rank() == 1 && max_tasks > 1 && nest.inner() >= 4096 && nest.inner_stride(0) == 1) {
@@ -62,7 +64,9 @@ StridedCopy::StridedCopy(const Shape& shape, const Strides& dst, const Strides& 
       if (std::llabs(nest.stride[1][d]) < std::llabs(nest.stride[1][row]) && nest.size[d] > 1) row = d;
     }
   }
-  auto move_row = [&](std::vector<int64_t>& v) { std::rotate(v.begin() + row, v.begin() + row + 1, v.end() - 1); };
+  auto move_row = [&](std::vector<int64_t>& v) {
+    std::rotate(v.begin() + row, v.begin() + row + 1, v.end() - 1);
+  };
   move_row(nest.size);
   move_row(nest.stride[0]);
   move_row(nest.stride[1]);
@@ -93,12 +97,13 @@ void StridedCopy::run(char* dst, const char* src, int task) const {
       rest /= size_[d];
     }
     auto* plane = item_ == 1 ? copy_plane<uint8_t> : item_ == 4 ? copy_plane<uint32_t> : copy_plane<uint64_t>;
-    plane(dst + dst_offset * item, src + src_offset * item, rows, size_[rank - 1], dst_[rank - 2], dst_[rank - 1],
-          src_[rank - 2], src_[rank - 1]);
+    plane(dst + dst_offset * item, src + src_offset * item, rows, size_[rank - 1], dst_[rank - 2],
+          dst_[rank - 1], src_[rank - 2], src_[rank - 1]);
   }
 }
 
-MappedCopy::MappedCopy(const Tensor& dst, const Tensor& src, std::vector<std::vector<int64_t>> maps, int max_tasks)
+MappedCopy::MappedCopy(const Tensor& dst, const Tensor& src, std::vector<std::vector<int64_t>> maps,
+                       int max_tasks)
     : shape_(dst.shape), dst_(dst.strides), src_(src.strides), maps_(std::move(maps)), item_(dst.item()) {
   const int rank = static_cast<int>(shape_.size());
   for (int d = 0; d < rank; ++d) order_.push_back(d);
@@ -110,7 +115,8 @@ MappedCopy::MappedCopy(const Tensor& dst, const Tensor& src, std::vector<std::ve
   const int inner = order_.back();
   const std::vector<int64_t>& map = maps_[inner];
   inner_is_run_ = dst_[inner] == 1 && src_[inner] == 1 && map[0] >= 0;
-  for (size_t i = 0; i < map.size() && inner_is_run_; ++i) inner_is_run_ = map[i] == map[0] + static_cast<int64_t>(i);
+  for (size_t i = 0; i < map.size() && inner_is_run_; ++i)
+    inner_is_run_ = map[i] == map[0] + static_cast<int64_t>(i);
   if (shape_[inner] == 1 && map[0] >= 0) inner_is_run_ = true;
   for (int i = 0; i + 1 < rank; ++i) outer_ *= shape_[order_[i]];
   tasks_ = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(max_tasks, outer_)));
@@ -166,7 +172,8 @@ void fill_halo(const Tensor& t, char* data, uint8_t byte) {
   for (int64_t n = 0; n < images; ++n) {
     char* start = data + n * image_pitch;
     if (row_pitch > row_bytes) {
-      for (int64_t r = 0; r + 1 < rows; ++r) std::memset(start + r * row_pitch + row_bytes, byte, row_pitch - row_bytes);
+      for (int64_t r = 0; r + 1 < rows; ++r)
+        std::memset(start + r * row_pitch + row_bytes, byte, row_pitch - row_bytes);
     }
     char* end = start + (rows - 1) * row_pitch + row_bytes;
     const int64_t gap = n + 1 < images ? start + image_pitch - end : after;

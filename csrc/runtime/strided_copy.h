@@ -5,7 +5,8 @@
 
 namespace pyruntime {
 
-// Copies `src` (strides already in the order of dst's axes) into `dst`, both of dst's shape. `item` is 1, 4 or 8 bytes.
+// Copies `src` (strides already in the order of dst's axes) into `dst`, both of dst's shape. `item` is 1, 4
+// or 8 bytes.
 class StridedCopy {
  public:
   StridedCopy() = default;
@@ -14,14 +15,15 @@ class StridedCopy {
   void run(char* dst, const char* src, int task) const;
 
  private:
-  std::vector<int64_t> size_;              // outer dimensions, then the plane (rows, run)
-  std::vector<int64_t> dst_, src_;         // strides in elements, same order
+  std::vector<int64_t> size_;       // outer dimensions, then the plane (rows, run)
+  std::vector<int64_t> dst_, src_;  // strides in elements, same order
   size_t item_ = 1;
   int64_t outer_ = 1, row_parts_ = 1, rows_per_part_ = 1;
   int tasks_ = 1;
 };
 
-// dst[i0, i1, ...] = src[map0[i0], map1[i1], ...]; an index of -1 gives the fill value. Used by pad and resize.
+// dst[i0, i1, ...] = src[map0[i0], map1[i1], ...]; an index of -1 gives the fill value. Used by pad and
+// resize.
 class MappedCopy {
  public:
   MappedCopy(const Tensor& dst, const Tensor& src, std::vector<std::vector<int64_t>> maps, int max_tasks);

@@ -7,11 +7,12 @@ namespace {
 
 constexpr int64_t kLargest = 1 << 20;  // kernel sizes, strides, dilations and pads beyond this are mistakes
 
-std::vector<int64_t> read_list(const NodeInfo& info, const char* name, size_t count, int64_t fallback, int64_t least) {
+std::vector<int64_t> read_list(const NodeInfo& info, const char* name, size_t count, int64_t fallback,
+                               int64_t least) {
   std::vector<int64_t> v = info.get_ints(name, std::vector<int64_t>(count, fallback));
   if (v.size() != count)
-    info.fail(std::string("has attribute '") + name + "' with " + std::to_string(v.size()) + " entries: expected " +
-              std::to_string(count));
+    info.fail(std::string("has attribute '") + name + "' with " + std::to_string(v.size()) +
+              " entries: expected " + std::to_string(count));
   for (int64_t i : v) {
     if (i < least || i > kLargest)
       info.fail(std::string("has attribute '") + name + "' with entry " + std::to_string(i) + ": expected " +
@@ -20,8 +21,8 @@ std::vector<int64_t> read_list(const NodeInfo& info, const char* name, size_t co
   return v;
 }
 
-int64_t output_size(const NodeInfo& info, int64_t in, int64_t before, int64_t after, int64_t extent, int64_t stride,
-                    bool ceil_mode) {
+int64_t output_size(const NodeInfo& info, int64_t in, int64_t before, int64_t after, int64_t extent,
+                    int64_t stride, bool ceil_mode) {
   const int64_t room = in + before + after - extent;
   if (room < 0) {
     if (in == 0) return 0;
@@ -69,7 +70,8 @@ Window read_window(const NodeInfo& info, const std::vector<int64_t>& kernel) {
 Shape window_output(const NodeInfo& info, const Window& w, size_t spatial_axes, const Shape& input,
                     int64_t channels) {
   if (input.size() != spatial_axes + 2)
-    info.fail("has an input of shape " + shape_string(input) + ": expected rank " + std::to_string(spatial_axes + 2));
+    info.fail("has an input of shape " + shape_string(input) + ": expected rank " +
+              std::to_string(spatial_axes + 2));
   Shape out = {input[0], channels};
   if (spatial_axes == 2)
     out.push_back(output_size(info, input[2], w.top, w.bottom, w.extent_h(), w.stride_h, w.ceil_mode));

@@ -1,4 +1,5 @@
-// Sliding windows of conv and pools over images [N, C, (H,) W]: attributes and output sizes. Rank 3 has one row.
+// Sliding windows of conv and pools over images [N, C, (H,) W]: attributes and output sizes. Rank 3 has one
+// row.
 #pragma once
 
 #include "base/tensor.h"
@@ -18,7 +19,8 @@ struct Window {
 // Reads strides, pads and dilations; `kernel` holds one or two sizes, one per spatial axis.
 Window read_window(const NodeInfo& info, const std::vector<int64_t>& kernel);
 
-// Output shape with `channels` channels. Throws Error if the rank differs from the window's or the window does not fit.
+// Output shape with `channels` channels. Throws Error if the rank differs from the window's or the window
+// does not fit.
 Shape window_output(const NodeInfo& info, const Window& window, size_t spatial_axes, const Shape& input,
                     int64_t channels);
 

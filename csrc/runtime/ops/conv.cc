@@ -27,10 +27,11 @@ ConvShape read_shape(const NodeInfo& info) {
   s.layer.groups = info.get_int("groups", 1);
   const int64_t groups = s.layer.groups;
   if (s.layer.n < 1 || s.layer.k < 1 || element_count(w.shape) > (int64_t{1} << 31))
-    info.fail("has weights '" + w.name + "' of shape " + shape_string(w.shape) + ": expected 1 to 2^31 elements");
+    info.fail("has weights '" + w.name + "' of shape " + shape_string(w.shape) +
+              ": expected 1 to 2^31 elements");
   if (groups < 1 || s.layer.n % groups != 0)
-    info.fail("has groups " + std::to_string(groups) + ", which does not divide " + std::to_string(s.layer.n) +
-              " output channels");
+    info.fail("has groups " + std::to_string(groups) + ", which does not divide " +
+              std::to_string(s.layer.n) + " output channels");
   s.channels = s.layer.k * groups;
   return s;
 }
@@ -70,7 +71,8 @@ class Conv : public Operator {
       info_.fail("has an input of shape " + shape_string(inputs[0]) + ": expected " +
                  std::to_string(shape_.channels) + " channels");
     if (info_.has_input(residual_) && inputs[residual_] != out)
-      info_.fail("has a residual of shape " + shape_string(inputs[residual_]) + ": expected " + shape_string(out));
+      info_.fail("has a residual of shape " + shape_string(inputs[residual_]) + ": expected " +
+                 shape_string(out));
     return out;
   }
 

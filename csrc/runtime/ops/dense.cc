@@ -23,12 +23,13 @@ class Dense : public Operator {
 
   Shape infer(const std::vector<Shape>& inputs) const override {
     if (inputs[0].empty() || inputs[0].back() != shape_.k)
-      info_.fail("has an input of shape " + shape_string(inputs[0]) + ": expected " + std::to_string(shape_.k) +
-                 " as the last dimension");
+      info_.fail("has an input of shape " + shape_string(inputs[0]) + ": expected " +
+                 std::to_string(shape_.k) + " as the last dimension");
     Shape out = inputs[0];
     out.back() = shape_.n;
     if (info_.has_input(residual_) && inputs[residual_] != out)
-      info_.fail("has a residual of shape " + shape_string(inputs[residual_]) + ": expected " + shape_string(out));
+      info_.fail("has a residual of shape " + shape_string(inputs[residual_]) + ": expected " +
+                 shape_string(out));
     return out;
   }
 

@@ -21,7 +21,8 @@ const ElementwiseKernels& kernels_for(Isa isa) {
 float whole_bound(const NodeInfo& info, const char* name, double fallback) {
   const double v = info.get_float(name, fallback);
   if (!(v >= 0.0 && v <= 255.0) || v != std::floor(v))
-    info.fail(std::string("has attribute '") + name + "' = " + std::to_string(v) + ": expected a whole number 0..255");
+    info.fail(std::string("has attribute '") + name + "' = " + std::to_string(v) +
+              ": expected a whole number 0..255");
   return static_cast<float>(v);
 }
 
@@ -48,8 +49,9 @@ class Binary : public Operator {
       add_ = {finite(info, "a_multiplier"), finite(info, "b_multiplier"), finite(info, "offset"),
               whole_bound(info, "lo", 0), whole_bound(info, "hi", 255)};
     } else if (integer_) {
-      mul_ = {zero_point(info, "a_zero_point"), zero_point(info, "b_zero_point"), finite(info, "multiplier"),
-              finite(info, "offset"), whole_bound(info, "lo", 0), whole_bound(info, "hi", 255)};
+      mul_ = {zero_point(info, "a_zero_point"), zero_point(info, "b_zero_point"),
+              finite(info, "multiplier"),       finite(info, "offset"),
+              whole_bound(info, "lo", 0),       whole_bound(info, "hi", 255)};
     } else {
       const double infinity = std::numeric_limits<double>::infinity();
       lo_ = static_cast<float>(info.get_float("lo", -infinity));
@@ -88,15 +90,13 @@ class Binary : public Operator {
     if (integer_ && is_add_) {
       const AddU8Params p = add_;
       step = zip_step<uint8_t>(context, a, b, 0.5,
-                               [p, &kernel](size_t n, const uint8_t* x, const uint8_t* z, int b_step, uint8_t* y) {
-                                 kernel.add_u8(n, x, z, b_step, p, y);
-                               });
+                               [p, &kernel](size_t n, const uint8_t* x, const uint8_t* z, int b_step,
+                                            uint8_t* y) { kernel.add_u8(n, x, z, b_step, p, y); });
     } else if (integer_) {
       const MulU8Params p = mul_;
       step = zip_step<uint8_t>(context, a, b, 0.5,
-                               [p, &kernel](size_t n, const uint8_t* x, const uint8_t* z, int b_step, uint8_t* y) {
-                                 kernel.mul_u8(n, x, z, b_step, p, y);
-                               });
+                               [p, &kernel](size_t n, const uint8_t* x, const uint8_t* z, int b_step,
+                                            uint8_t* y) { kernel.mul_u8(n, x, z, b_step, p, y); });
     } else {
       const BinaryF32 op = float_op_;
       const float lo = lo_, hi = hi_;
@@ -208,7 +208,8 @@ class Lut : public Operator {
     const Value& table = info.constant(1);
     info.expect_dtype(table, {info.output().dtype});
     if (table.shape != Shape{256})
-      info.fail("has the table '" + table.name + "' of shape " + shape_string(table.shape) + ": expected [256]");
+      info.fail("has the table '" + table.name + "' of shape " + shape_string(table.shape) +
+                ": expected [256]");
     std::memcpy(table_.data(), table.data, 256);
   }
   Shape infer(const std::vector<Shape>& inputs) const override { return inputs[0]; }
@@ -223,10 +224,9 @@ class Lut : public Operator {
     const LutKernel* rows = lut_kernels(&count);
     const LutKernel& kernel = strongest_row(rows, count, context.isa, "lut");
     const std::array<uint8_t, 256> table = table_;
-    Step step = map_step<uint8_t, uint8_t>(context, context.inputs[0], 0.3,
-                                           [table, &kernel](size_t n, const uint8_t* x, uint8_t* y) {
-                                             kernel.run(n, x, table.data(), y);
-                                           });
+    Step step = map_step<uint8_t, uint8_t>(
+        context, context.inputs[0], 0.3,
+        [table, &kernel](size_t n, const uint8_t* x, uint8_t* y) { kernel.run(n, x, table.data(), y); });
     step.kernel = kernel.name;
     step.isa = isa_name(kernel.isa);
     step.precision = "int8";

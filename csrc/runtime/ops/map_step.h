@@ -18,8 +18,8 @@ Step map_step(const PlanContext& context, const Operand& x, double cycles_per_el
   const Operand y = context.output;
   const LoopNest nest =
       make_nest(y.t.shape, {y.t.strides, broadcast_strides(x.t.shape, x.t.strides, y.t.shape)});
-  const NestSplit split =
-      split_nest(nest, tasks_for_cycles(cycles_per_element * static_cast<double>(y.t.count()), context.num_threads));
+  const NestSplit split = split_nest(
+      nest, tasks_for_cycles(cycles_per_element * static_cast<double>(y.t.count()), context.num_threads));
   Step step;
   step.tasks = split.tasks;
   step.run = [=](const RunContext& run, int task, int) {
@@ -43,13 +43,14 @@ Step map_step(const PlanContext& context, const Operand& x, double cycles_per_el
 
 // f(n, const T* a, const T* b, int b_step, T* y) on contiguous runs; b_step 0 means that b is one value.
 template <typename T, typename F>
-Step zip_step(const PlanContext& context, const Operand& a, const Operand& b, double cycles_per_element, F f) {
+Step zip_step(const PlanContext& context, const Operand& a, const Operand& b, double cycles_per_element,
+              F f) {
   const Operand y = context.output;
   const LoopNest nest =
       make_nest(y.t.shape, {y.t.strides, broadcast_strides(a.t.shape, a.t.strides, y.t.shape),
                             broadcast_strides(b.t.shape, b.t.strides, y.t.shape)});
-  const NestSplit split =
-      split_nest(nest, tasks_for_cycles(cycles_per_element * static_cast<double>(y.t.count()), context.num_threads));
+  const NestSplit split = split_nest(
+      nest, tasks_for_cycles(cycles_per_element * static_cast<double>(y.t.count()), context.num_threads));
   Step step;
   step.tasks = split.tasks;
   step.run = [=](const RunContext& run, int task, int) {

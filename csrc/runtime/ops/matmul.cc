@@ -1,4 +1,5 @@
-// matmul: batched float product of two computed tensors. The right side is packed per run, then a dense layer runs.
+// matmul: batched float product of two computed tensors. The right side is packed per run, then a dense layer
+// runs.
 #include <algorithm>
 #include <limits>
 

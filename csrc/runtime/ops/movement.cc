@@ -142,7 +142,9 @@ class Slice : public ViewCopy {
       const int64_t size = in[axis], step = steps_[i];
       if (step == 0 || step < -kLargest || step > kLargest)
         info_.fail("has step " + std::to_string(step) + ": expected nonzero and below 2^40");
-      auto clamp = [&](int64_t v, int64_t lo, int64_t hi) { return std::min(std::max(v < 0 ? v + size : v, lo), hi); };
+      auto clamp = [&](int64_t v, int64_t lo, int64_t hi) {
+        return std::min(std::max(v < 0 ? v + size : v, lo), hi);
+      };
       const int64_t start = step > 0 ? clamp(starts_[i], 0, size) : clamp(starts_[i], 0, size - 1);
       const int64_t end = step > 0 ? clamp(ends_[i], 0, size) : clamp(ends_[i], -1, size - 1);
       const int64_t length = step > 0 ? end - start : start - end;
@@ -235,7 +237,16 @@ class Reshape : public Operator {
       }
     }
     const int64_t count = element_count(in);
-    if (unknown >= 0) out[unknown] = known == 0 ? 0 : count / known;
+    if (unknown >= 0) {
+      // Of an empty tensor the nonzero dimensions decide: [0, 4, 6] as [0, -1] is [0, 24].
+      int64_t have = count, divisor = known;
+      if (known == 0) {
+        have = divisor = 1;
+        for (int64_t d : in) have *= d > 0 ? d : 1;
+        for (int64_t d : out) divisor *= d > 0 ? d : 1;
+      }
+      out[unknown] = have / divisor;
+    }
     if (element_count(out) != count)
       info_.fail("cannot give " + shape_string(in) + " the shape " + shape_string(target_));
     return out;
@@ -246,7 +257,8 @@ class Reshape : public Operator {
     if (axis_ < -rank || axis_ > rank)
       info_.fail("has axis " + std::to_string(axis_) + " on an input of rank " + std::to_string(rank));
     const int64_t axis = axis_ < 0 ? axis_ + rank : axis_;
-    return {element_count(Shape(in.begin(), in.begin() + axis)), element_count(Shape(in.begin() + axis, in.end()))};
+    return {element_count(Shape(in.begin(), in.begin() + axis)),
+            element_count(Shape(in.begin() + axis, in.end()))};
   }
 
   Shape squeezed(const Shape& in) const {

@@ -53,7 +53,8 @@ class Pad : public Operator {
     const Operand x = context.inputs[0], y = context.output;
     std::vector<std::vector<int64_t>> maps;
     const size_t rank = x.t.shape.size();
-    for (size_t d = 0; d < rank; ++d) maps.push_back(axis_map(x.t.shape[d], y.t.shape[d], pads_[d], pads_[d + rank]));
+    for (size_t d = 0; d < rank; ++d)
+      maps.push_back(axis_map(x.t.shape[d], y.t.shape[d], pads_[d], pads_[d + rank]));
     const double bytes = static_cast<double>(y.t.count()) * static_cast<double>(y.t.item());
     auto copy = std::make_shared<const MappedCopy>(y.t, x.t, std::move(maps),
                                                    tasks_for_cycles(bytes / 2, context.num_threads));

@@ -93,8 +93,8 @@ class Pool : public Operator {
     step.run = [=, &kernel](const RunContext& run, int task, int) {
       const int64_t image = task / parts, first = task % parts * part;
       kernel.global_average_u8(run.at<const uint8_t>(x) + image * in.image_pitch + first, in.col_pitch,
-                               static_cast<int>(pixels), static_cast<int>(std::min(part, channels - first)), zero_x,
-                               multiplier, zero_y, run.at<uint8_t>(y) + image * y_image + first);
+                               static_cast<int>(pixels), static_cast<int>(std::min(part, channels - first)),
+                               zero_x, multiplier, zero_y, run.at<uint8_t>(y) + image * y_image + first);
     };
     return step;
   }
@@ -176,8 +176,8 @@ class Pool : public Operator {
     return n;
   }
 
-  static void reduce(const PoolKernels& kernel, const Args& args, const uint8_t** cells, int count, int64_t divisor,
-                     int channels, uint8_t* y) {
+  static void reduce(const PoolKernels& kernel, const Args& args, const uint8_t** cells, int count,
+                     int64_t divisor, int channels, uint8_t* y) {
     if (!args.maximum) {
       kernel.average_u8(cells, count, channels, args.zero_x,
                         static_cast<float>(args.multiplier / static_cast<double>(divisor)), args.zero_y, y);
@@ -187,8 +187,8 @@ class Pool : public Operator {
       std::fill_n(y, channels, uint8_t{0});
     }
   }
-  static void reduce(const PoolKernels& kernel, const Args& args, const float** cells, int count, int64_t divisor,
-                     int channels, float* y) {
+  static void reduce(const PoolKernels& kernel, const Args& args, const float** cells, int count,
+                     int64_t divisor, int channels, float* y) {
     if (!args.maximum) {
       kernel.average_f32(cells, count, channels, static_cast<float>(divisor), y);
     } else if (count > 0) {

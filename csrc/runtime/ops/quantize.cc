@@ -56,7 +56,8 @@ class Quantize : public ElementMap {
  private:
   // From planes to channels-last pixels: the layout changes in the same pass.
   static bool planes(const Operand& x, const Operand& y) {
-    if (y.t.dtype != DType::u8 || y.t.shape.size() < 3 || y.t.shape.size() > 4 || y.t.shape[1] == 1) return false;
+    if (y.t.dtype != DType::u8 || y.t.shape.size() < 3 || y.t.shape.size() > 4 || y.t.shape[1] == 1)
+      return false;
     return x.t.strides.back() == 1 && y.t.strides[1] == 1 && y.t.strides.back() == y.t.shape[1];
   }
 
@@ -86,12 +87,12 @@ class Quantize : public ElementMap {
       for (int64_t unit = all * task / tasks; unit < all * (task + 1) / tasks; ++unit) {
         const int64_t col = unit % parts * part, row = unit / parts % in.rows, image = unit / parts / in.rows;
         const int64_t n = std::min(part, in.cols - col);
-        kernel.planes_to_pixels(static_cast<size_t>(n), static_cast<int>(in.channels),
-                                run.at<const float>(x) + image * in.image_pitch + row * in.row_pitch + col,
-                                in.channel_pitch, scale, zero_point,
-                                run.at<uint8_t>(y) + image * out.image_pitch + row * out.row_pitch +
-                                    col * out.col_pitch,
-                                out.col_pitch);
+        kernel.planes_to_pixels(
+            static_cast<size_t>(n), static_cast<int>(in.channels),
+            run.at<const float>(x) + image * in.image_pitch + row * in.row_pitch + col, in.channel_pitch,
+            scale, zero_point,
+            run.at<uint8_t>(y) + image * out.image_pitch + row * out.row_pitch + col * out.col_pitch,
+            out.col_pitch);
       }
     };
     return step;
@@ -118,9 +119,11 @@ class Dequantize : public ElementMap {
     Step step;
     if (v.dtype == DType::s32) {
       const int64_t zero_point = v.zero_point;
-      step = map_step<int32_t, float>(context, context.inputs[0], 2.0, [=](size_t n, const int32_t* x, float* y) {
-        for (size_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i] - zero_point) * scale;
-      });
+      step = map_step<int32_t, float>(context, context.inputs[0], 2.0,
+                                      [=](size_t n, const int32_t* x, float* y) {
+                                        for (size_t i = 0; i < n; ++i)
+                                          y[i] = static_cast<float>(x[i] - zero_point) * scale;
+                                      });
       step.kernel = "runtime:dequantize";
     } else {
       const QuantizeKernels& kernel = kernels_for(context.isa);

@@ -121,7 +121,8 @@ class ReduceMean : public Operator {
     const std::vector<int64_t> offsets = cell_offsets(cell_shape, cell_x, cells);
     const LoopNest nest = make_nest(kept_shape, {kept_y, kept_x});
     const NestSplit split = split_nest(
-        nest, tasks_for_cycles(static_cast<double>(cells) * static_cast<double>(y.t.count()), context.num_threads));
+        nest,
+        tasks_for_cycles(static_cast<double>(cells) * static_cast<double>(y.t.count()), context.num_threads));
     const int64_t x_inner = nest.inner_stride(1);
     Step step;
     step.tasks = split.tasks;
@@ -153,7 +154,8 @@ class ReduceMean : public Operator {
   }
 
   // n neighbouring means. The outputs of a nest are contiguous along its inner run.
-  static void mean(const float* x, int64_t x_stride, int64_t n, const std::vector<int64_t>& offsets, float* y) {
+  static void mean(const float* x, int64_t x_stride, int64_t n, const std::vector<int64_t>& offsets,
+                   float* y) {
     const float count = static_cast<float>(offsets.size());
     if (x_stride != 1) {
       for (int64_t i = 0; i < n; ++i) {
@@ -177,6 +179,8 @@ class ReduceMean : public Operator {
 }  // namespace
 
 std::unique_ptr<Operator> make_softmax(const NodeInfo& info) { return std::make_unique<Softmax>(info); }
-std::unique_ptr<Operator> make_reduce_mean(const NodeInfo& info) { return std::make_unique<ReduceMean>(info); }
+std::unique_ptr<Operator> make_reduce_mean(const NodeInfo& info) {
+  return std::make_unique<ReduceMean>(info);
+}
 
 }  // namespace pyruntime

@@ -52,7 +52,8 @@ class Resize : public Operator {
     const Shape& in = inputs[0];
     const size_t given = scales_.empty() ? sizes_.size() : scales_.size();
     if (given != in.size() || given == 0)
-      info_.fail("has " + std::to_string(given) + " scales or sizes on an input of shape " + shape_string(in));
+      info_.fail("has " + std::to_string(given) + " scales or sizes on an input of shape " +
+                 shape_string(in));
     Shape out = sizes_;
     if (!scales_.empty()) {
       out.clear();
@@ -80,7 +81,8 @@ class Resize : public Operator {
   }
 
  private:
-  void expect_one_of(const char* attribute, const std::string& value, std::initializer_list<const char*> allowed) {
+  void expect_one_of(const char* attribute, const std::string& value,
+                     std::initializer_list<const char*> allowed) {
     for (const char* a : allowed) {
       if (value == a) return;
     }
@@ -114,7 +116,9 @@ class Resize : public Operator {
     return static_cast<int64_t>(std::min(std::max(r, 0.0), static_cast<double>(in - 1)));
   }
 
-  bool unchanged(size_t axis, int64_t in, int64_t out) const { return in == out && scale(axis, in, out) == 1.0; }
+  bool unchanged(size_t axis, int64_t in, int64_t out) const {
+    return in == out && scale(axis, in, out) == 1.0;
+  }
 
   Step prepare_nearest(const PlanContext& context, const Operand& x, const Operand& y) const {
     std::vector<std::vector<int64_t>> maps;
@@ -138,9 +142,9 @@ class Resize : public Operator {
 
   Step prepare_linear(const PlanContext& context, const Operand& x, const Operand& y) const {
     struct Axis {
-      int64_t size;            // of the output
-      ptrdiff_t dst, src;      // strides
-      int corner;              // which bit of the corner index this axis owns; -1: not interpolated
+      int64_t size;        // of the output
+      ptrdiff_t dst, src;  // strides
+      int corner;          // which bit of the corner index this axis owns; -1: not interpolated
       std::vector<Sample> samples;
     };
     auto axes = std::make_shared<std::vector<Axis>>();
@@ -207,7 +211,8 @@ class Resize : public Operator {
     std::array<double, 1 << kMaxAxes> v{};
     for (int c = 0; c < 1 << corners; ++c) v[c] = static_cast<double>(x[offset[c]]);
     for (int a = 0; a < corners; ++a) {
-      for (int c = 0; c < 1 << (corners - a - 1); ++c) v[c] = v[2 * c] * (1.0 - weight[a]) + v[2 * c + 1] * weight[a];
+      for (int c = 0; c < 1 << (corners - a - 1); ++c)
+        v[c] = v[2 * c] * (1.0 - weight[a]) + v[2 * c + 1] * weight[a];
     }
     return static_cast<float>(v[0]);
   }

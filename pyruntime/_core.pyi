@@ -1,0 +1,61 @@
+"""The compiled core. Use `pyruntime.InferenceSession`; these are its raw parts."""
+
+from typing import Any
+
+import numpy.typing as npt
+
+class CoreError(RuntimeError):
+    """What the core refuses, in one line."""
+
+class Session:
+    """A program ready to run. Immutable; `run` may be called from several threads at once."""
+
+    def __init__(
+        self,
+        values: dict[str, dict[str, Any]],
+        constants: dict[str, npt.NDArray[Any]],
+        nodes: list[dict[str, Any]],
+        inputs: list[str],
+        outputs: list[str],
+        isa: str = "",
+        num_threads: int = 0,
+        profiling: bool = False,
+        weight_format: str = "auto",
+    ) -> None:
+        """Arguments as in docs/format.md; constants are decoded, C-contiguous arrays.
+
+        isa: cap, "" for the default. num_threads: 0 for every CPU this process may use. weight_format: `auto`,
+        or which rows of conv_int8 may run (`dense`, `block4`, `bitmask`). Raises CoreError.
+        """
+
+    def run(self, inputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Runs on C-contiguous arrays of the declared dtypes, in order; returns new arrays. Raises CoreError."""
+
+    def kernels(self) -> list[dict[str, Any]]:
+        """One dict per node of the newest plan: node, op, kernel, isa, precision, bytes (packed weights)."""
+
+    def profile(self) -> list[dict[str, Any]]:
+        """Dicts of node, op, kernel, calls, microseconds, summed over all runs; they add up to the wall time.
+
+        A row per node, per copy the plan inserted (`op` is `copy`, `node` the value) and one of op `other`.
+        """
+
+    @property
+    def isa(self) -> str: ...
+    @property
+    def num_threads(self) -> int: ...
+
+def available_isas() -> list[str]:
+    """Usable instruction sets, weakest first."""
+
+def isa_report() -> list[dict[str, Any]]:
+    """One dict per known instruction set: name, usable, reason."""
+
+def cpu_features() -> dict[str, Any]:
+    """What was detected of this CPU: a flag per instruction set, `amx_reason`, `brand`."""
+
+def registry() -> list[dict[str, str]]:
+    """One dict per kernel row of this build: family, name, isa, format (of weights, conv_int8 only)."""
+
+# Runs single kernels; for tests and benchmarks.
+testing: Any
