@@ -24,12 +24,12 @@ class Session:
     ) -> None:
         """Arguments as in docs/format.md; constants are decoded, C-contiguous arrays.
 
-        isa: cap, "" for the default. num_threads: 0 for every CPU this process may use. weight_format: `auto`,
+        isa: cap, "" for the default. num_threads: 0 for every CPU it may use. weight_format: `auto`,
         or which rows of conv_int8 may run (`dense`, `block4`, `bitmask`). Raises CoreError.
         """
 
     def run(self, inputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """Runs on C-contiguous arrays of the declared dtypes, in order; returns new arrays. Raises CoreError."""
+        """Runs on C-contiguous arrays of the declared dtypes; returns new arrays. Raises CoreError."""
 
     def kernels(self) -> list[dict[str, Any]]:
         """One dict per node of the newest plan: node, op, kernel, isa, precision, bytes (packed weights)."""
