@@ -254,6 +254,7 @@ def _check_flow(program: Program) -> None:
             _require(name not in defined, f"{item}: output {name!r} already has a producer")
             defined.add(name)
     _require(bool(program.outputs), "the program has no output")
+    _require(len(set(program.outputs)) == len(program.outputs), "an output is listed twice")
     for name in program.outputs:
         _require(name in defined, f"output {name!r} is not made by any node")
     for name in program.values:
@@ -434,9 +435,15 @@ def _check_movement(program: Program, node: Node, item: str, out: Value) -> None
             choice = attributes.get(key, choices[0])
             _require(choice in choices, f"{item}: {key} {choice!r}, expected one of {', '.join(choices)}")
         _require(("scales" in attributes) != ("sizes" in attributes), f"{item}: needs scales or sizes")
-        _require(all(s > 0 for s in attributes.get("scales", [])), f"{item}: scales must be above 0")
+        ok = all(0 < s < 2**31 for s in attributes.get("scales", []))
+        ok = ok and all(0 <= s < 2**31 for s in attributes.get("sizes", []))
+        _require(ok, f"{item}: scales and sizes must be above 0 and below 2^31")
         ok = attributes["mode"] == "nearest" or out.dtype == "f32"
         _require(ok, f"{item}: linear resize of {out.dtype}, expected f32")
+    elif node.op == "reshape":
+        shape = attributes["shape"]
+        ok = all(-1 <= size < 2**31 for size in shape) and shape.count(-1) <= 1
+        _require(ok, f"{item}: shape {shape!r:.60}, expected counts and at most one -1")
     elif node.op == "transpose":
         perm = attributes["perm"]
         _require(sorted(perm) == list(range(len(perm))), f"{item}: perm {perm!r:.60} is not a permutation")

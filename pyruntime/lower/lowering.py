@@ -95,11 +95,14 @@ def _match(context: Context, value: ir.Value) -> Match:
 
 
 def _note_float(context: Context, node: ir.Node) -> None:
-    """A float node that reads quantized values is worth a line, unless a rule already said why."""
+    """A float node beside a Q or DQ is worth a line, unless a rule already said why."""
+    if any(note.startswith(label(node)) for note in context.notes):
+        return
     operands = [operand_of(value) for value in node.inputs]
-    quantized = any(operand is not None and not operand.is_constant for operand in operands)
-    if quantized and not any(note.startswith(label(node)) for note in context.notes):
+    if any(operand is not None and not operand.is_constant for operand in operands):
         context.note(node, "there is no integer form for it here; it runs in float32")
+    elif any(use.node.op_type == "QuantizeLinear" for value in node.outputs for use in value.uses()):
+        context.note(node, "its input is not quantized; it runs in float32")
 
 
 def _finish_output(context: Context, value: ir.Value) -> str:

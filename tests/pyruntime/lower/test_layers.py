@@ -251,6 +251,15 @@ def test_quantized_softmax_is_noted() -> None:
     assert len(notes) == 1 and "Softmax" in notes[0]
 
 
+def test_activation_without_a_pair_before_it_is_noted() -> None:
+    net = Net(0)
+    x = net.qdq(net.input([2, 6, 5, 5]), 0.02, 128)
+    net.output(net.q(net.op("Sigmoid", net.conv(x, 6, 4)), 1 / 255, 0), 2)
+    program, notes = _compare(net, np.random.default_rng(0).standard_normal((2, 6, 5, 5)).astype(np.float32))
+    assert [node.op for node in program.nodes] == ["quantize", "conv", "unary", "quantize"]
+    assert len(notes) == 1 and "Sigmoid" in notes[0] and "not quantized" in notes[0]
+
+
 def test_relu_of_nan_stays_nan_in_float() -> None:
     net = Net(0)
     net.output(net.op("Relu", net.conv(net.input([1, 1, 2, 2]), 1, 1, kernel=1, dq=False)))
