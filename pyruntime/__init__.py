@@ -1,7 +1,7 @@
 """pyruntime: compress trained networks and run them fast on CPUs.
 
-The public names are loaded on first use, so that `import pyruntime` costs next to nothing and pulls in neither the
-converting tools (onnx) nor torch.
+The public names are loaded on first use, so that `import pyruntime` costs next to nothing and pulls in
+neither the converting tools (onnx) nor torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """InferenceSession: runs a packed file, with the habits of onnxruntime.
 
-The session is immutable and `run` is re-entrant: any number of threads may call it at once, the interpreter lock is
-released while the core computes, and the integer result depends neither on the instruction set nor on the thread count.
+The session is immutable and `run` is re-entrant: any number of threads may call it at once, the interpreter
+lock is released while the core computes, and the integer result depends neither on the instruction set nor on
+the thread count.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | Program | CompressedModel"
 MAX_THREADS = 1024
 
 # dtype of the file -> (NumPy dtype, name onnxruntime gives it)
-_DTYPES = {
+_DTYPES: dict[str, tuple[np.dtype[Any], str]] = {
     "f32": (np.dtype(np.float32), "tensor(float)"),
     "u8": (np.dtype(np.uint8), "tensor(uint8)"),
     "s8": (np.dtype(np.int8), "tensor(int8)"),
@@ -41,8 +42,10 @@ _DTYPES = {
 class SessionOptions:
     """How a session runs.
 
-    num_threads: threads one `run` uses; None takes PYRUNTIME_NUM_THREADS, else every CPU this process may use.
-    isa: strongest instruction set allowed (see `available_isas`); None takes PYRUNTIME_ISA, else the best usable.
+    num_threads: threads one `run` uses; None takes PYRUNTIME_NUM_THREADS, else every CPU this process may
+    use.
+    isa: strongest instruction set allowed (see `available_isas`); None takes PYRUNTIME_ISA, else the best
+    usable.
     enable_profiling: measure every node; read the times with `InferenceSession.profile`.
     """
 
@@ -65,8 +68,8 @@ class InferenceSession:
     """Runs one model.
 
     source: path or bytes of a `.pyrt` file, a `Program`, or what `pyruntime.compress` returns.
-    Raises FileFormatError (not a packed file, or a damaged one), ModelError (the core cannot run it) and OptionError
-    (bad option or environment variable).
+    Raises FileFormatError (not a packed file, or a damaged one), ModelError (the core cannot run it) and
+    OptionError (bad option or environment variable).
     """
 
     def __init__(self, source: Source, options: SessionOptions | None = None) -> None:
@@ -80,7 +83,7 @@ class InferenceSession:
         try:
             self._core = _core.Session(
                 {name: _value_dict(value) for name, value in program.values.items()},
-                {name: constant.array for name, constant in program.constants.items()},
+                {name: np.asarray(constant.array, order="C") for name, constant in program.constants.items()},
                 [
                     {
                         "name": node.name,
@@ -118,11 +121,14 @@ class InferenceSession:
         """The outputs, in order."""
         return list(self._outputs)
 
-    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> list[npt.NDArray[Any]]:
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]
+    ) -> list[npt.NDArray[Any]]:
         """Runs the model and returns the outputs asked for (None: all), as new arrays.
 
-        input_feed: one C-contiguous NumPy array, or an object with `__dlpack__` on the CPU, per input, of exactly the
-        declared dtype and a shape that fits; nothing is copied or converted. Raises DataError otherwise.
+        input_feed: one C-contiguous NumPy array, or an object with `__dlpack__` on the CPU, per input, of
+        exactly the declared dtype and a shape that fits; nothing is copied or converted. Raises DataError
+        otherwise.
         """
         names = [output.name for output in self._outputs]
         wanted = names if output_names is None else list(output_names)
@@ -137,7 +143,9 @@ class InferenceSession:
         return [results[names.index(name)] for name in wanted]
 
     def kernels(self) -> list[dict[str, Any]]:
-        """What runs where: one dict per node with `node, op, kernel, isa, precision, bytes` (bytes of packed weights)."""
+        """What runs where: one dict per node with `node, op, kernel, isa, precision, bytes` (bytes of packed
+        weights).
+        """
         return self._core.kernels()
 
     def profile(self) -> list[dict[str, Any]]:
@@ -172,7 +180,8 @@ def cpu_features() -> dict[str, Any]:
 
 
 def resolve_isa(requested: str | None) -> str:
-    """The instruction set to use: `requested`, else PYRUNTIME_ISA, else "" (the core takes the strongest usable).
+    """The instruction set to use: `requested`, else PYRUNTIME_ISA, else "" (the core takes the strongest
+    usable).
 
     Raises OptionError for an unknown name, or one this CPU or build cannot use.
     """
@@ -183,14 +192,19 @@ def resolve_isa(requested: str | None) -> str:
     report = {row["name"]: row for row in _core.isa_report()}
     usable = ", ".join(available_isas())
     if name not in report:
-        raise OptionError(f"{origin}: unknown instruction set {name!r}; known: {', '.join(report)}; usable here: {usable}")
+        raise OptionError(
+            f"{origin}: unknown instruction set {name!r}; known: {', '.join(report)}; usable here: {usable}"
+        )
     if not report[name]["usable"]:
-        raise OptionError(f"{origin}: {name!r} cannot be used here: {report[name]['reason']}; usable here: {usable}")
+        raise OptionError(
+            f"{origin}: {name!r} cannot be used here: {report[name]['reason']}; usable here: {usable}"
+        )
     return name
 
 
 def resolve_num_threads(requested: int | None) -> int:
-    """The thread count to use: `requested`, else PYRUNTIME_NUM_THREADS, else 0 (the core takes what it may use).
+    """The thread count to use: `requested`, else PYRUNTIME_NUM_THREADS, else 0 (the core takes what it may
+    use).
 
     Raises OptionError unless the value is an integer from 1 to 1024.
     """
@@ -247,7 +261,9 @@ def _check_input(argument: NodeArg, given: Any, symbols: dict[str, tuple[int, st
         try:
             array = np.from_dlpack(given)
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            raise DataError(f"{expected}, got a DLPack object NumPy cannot read: {str(error).splitlines()[0]}") from None
+            raise DataError(
+                f"{expected}, got a DLPack object NumPy cannot read: {str(error).splitlines()[0]}"
+            ) from None
     got = f"got {array.dtype.name if array.dtype.isnative else array.dtype} {_shape_text(list(array.shape))}"
     if array.dtype != argument.dtype:
         raise DataError(f"{expected}, {got}; convert it with .astype(numpy.{argument.dtype.name})")
@@ -263,7 +279,9 @@ def _check_input(argument: NodeArg, given: Any, symbols: dict[str, tuple[int, st
         else:
             symbols[want] = (have, argument.name)
     if not (array.flags.c_contiguous and array.flags.aligned):
-        raise DataError(f"{expected}, {got} that is not contiguous (or not aligned); pass numpy.ascontiguousarray(x)")
+        raise DataError(
+            f"{expected}, {got} that is not contiguous (or not aligned); pass numpy.ascontiguousarray(x)"
+        )
     return array
 
 

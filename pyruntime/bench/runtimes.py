@@ -1,0 +1,91 @@
+"""How each runtime loads a model and runs it, in its best configuration for latency."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyruntime.errors import OptionError
+
+Feed = dict[str, npt.NDArray[Any]]
+Outputs = list[npt.NDArray[Any]]
+Runner = Callable[[Feed], Outputs]
+
+# name -> distribution on the package index
+PEERS = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
+
+
+def check_peer(name: str) -> None:
+    """Raises OptionError unless `name` is a known peer that is installed."""
+    if name not in PEERS:
+        raise OptionError(f"--against {name}: unknown runtime; known: {', '.join(PEERS)}")
+    if not is_installed(name):
+        raise OptionError(f"--against {name}: is not installed; install it with: pip install {PEERS[name]}")
+
+
+def is_installed(name: str) -> bool:
+    """Whether a peer can be imported here."""
+    return importlib.util.find_spec(name) is not None
+
+
+def version(runtime: str) -> str:
+    """Version of an installed runtime."""
+    if runtime == "pyruntime":
+        from pyruntime import __version__
+
+        return __version__
+    return importlib.metadata.version(PEERS[runtime])
+
+
+def load(runtime: str, path: str, threads: int, isa: str | None, shapes: dict[str, list[int]]) -> Runner:
+    """A function that runs the model at `path` with `threads` threads on inputs of these shapes."""
+    return _LOADERS[runtime](path, threads, isa, shapes)
+
+
+def _pyruntime(path: str, threads: int, isa: str | None, shapes: dict[str, list[int]]) -> Runner:
+    from pyruntime.loading import load_program
+    from pyruntime.session import InferenceSession, SessionOptions
+
+    session = InferenceSession(load_program(path), SessionOptions(num_threads=threads, isa=isa))
+    return lambda feed: session.run(None, feed)
+
+
+def _onnxruntime(path: str, threads: int, isa: str | None, shapes: dict[str, list[int]]) -> Runner:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda feed: [np.asarray(output) for output in session.run(None, feed)]
+
+
+def _openvino(path: str, threads: int, isa: str | None, shapes: dict[str, list[int]]) -> Runner:
+    import openvino as ov
+
+    core = ov.Core()
+    model = core.read_model(path)
+    model.reshape({name: list(shape) for name, shape in shapes.items()})
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    request = core.compile_model(model, "CPU", hints).create_infer_request()
+    names = [output.get_any_name() for output in model.outputs]
+
+    def run(feed: Feed) -> Outputs:
+        request.infer(feed, share_inputs=True)
+        return [request.get_tensor(name).data for name in names]
+
+    return run
+
+
+_LOADERS: dict[str, Callable[[str, int, str | None, dict[str, list[int]]], Runner]] = {
+    "pyruntime": _pyruntime,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+}

@@ -1,0 +1,148 @@
+"""`pyruntime bench`: latency, ours and the peers', in turns."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyruntime.cli.options import (
+    Subparsers,
+    add_command,
+    add_session_options,
+    key_value,
+    positive_int,
+    session_options,
+)
+from pyruntime.cli.output import check_output, write_text
+from pyruntime.cli.table import table
+from pyruntime.errors import OptionError
+
+if TYPE_CHECKING:
+    from pyruntime.bench.runner import Entrant
+
+
+def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser = add_command(
+        subparsers,
+        common,
+        "bench",
+        "latency in turns, one process per runtime, outputs checked before timing",
+    )
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help=".pyrt or .onnx; ratios are against the first"
+    )
+    parser.add_argument("--against", default="", metavar="LIST", help="comma list of: onnxruntime, openvino")
+    parser.add_argument(
+        "--float", dest="float_model", metavar="MODEL.onnx", help="float baseline, ours and the peers'"
+    )
+    parser.add_argument(
+        "--batch", type=positive_int, default=1, metavar="N", help="samples per run (default 1)"
+    )
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=1,3,224,224",
+        help="shape of an input with free axes",
+    )
+    parser.add_argument(
+        "--rounds", type=positive_int, default=10, metavar="N", help="turns per runtime (default 10)"
+    )
+    parser.add_argument("--json", metavar="OUT", help="also write the figures to this file")
+    add_session_options(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from pyruntime.bench import runner, runtimes
+    from pyruntime.cli.progress import progress
+    from pyruntime.loading import load_program
+    from pyruntime.session import InferenceSession, cpu_features
+
+    peers = [name for name in arguments.against.split(",") if name]
+    for peer in peers:
+        runtimes.check_peer(peer)
+    if arguments.json:
+        check_output("--json", arguments.json, *arguments.files, arguments.float_model)
+    shapes = dict(_shape(text) for text in arguments.shape)
+    options = session_options(arguments)
+    program = load_program(arguments.files[0])
+    session = InferenceSession(program, options)
+    feed = runner.sample_feed(program, arguments.batch, shapes)
+    with tempfile.TemporaryDirectory() as scratch, progress() as report:
+        folder = Path(scratch)
+        rows = runner.measure(
+            _entrants(arguments, peers, folder),
+            feed,
+            folder,
+            threads=session.num_threads,
+            isa=session.isa,
+            rounds=arguments.rounds,
+            progress=None if report is None else lambda done, total: report("rounds", done, total),
+        )
+    result = {
+        "cpu": cpu_features().get("brand") or "unknown",
+        "isa": session.isa,
+        "threads": session.num_threads,
+        "batch": arguments.batch,
+        "rounds": arguments.rounds,
+        "rows": rows,
+    }
+    print(f"CPU: {result['cpu']}, isa {session.isa}, {session.num_threads} threads, batch {arguments.batch}")
+    print(format_rows(rows))
+    if arguments.json:
+        write_text(arguments.json, json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def format_rows(rows: list[dict[str, Any]]) -> str:
+    """The table of `runner.measure`; `ratio` above 1 means slower than the first row."""
+    cells = [
+        [
+            row["label"],
+            row["version"],
+            f"{row['median_ms']:.3f}",
+            f"{row['min_ms']:.3f}",
+            f"{row['p99_ms']:.3f}",
+            row["runs"],
+            f"{row['ratio']:.2f}",
+        ]
+        for row in rows
+    ]
+    return table(
+        ["runtime, file", "version", "median ms", "min ms", "p99 ms", "runs", "ratio"], cells, left=2
+    )
+
+
+def _entrants(arguments: argparse.Namespace, peers: list[str], folder: Path) -> list[Entrant]:
+    """Ours on every file; each peer on the same network: the ONNX file itself, or the QDQ form of a packed
+    one.
+    """
+    from pyruntime.bench.runner import Entrant
+    from pyruntime.export_onnx import export_file
+    from pyruntime.loading import is_onnx
+
+    entrants = []
+    files = [*arguments.files, *([arguments.float_model] if arguments.float_model else [])]
+    for position, file in enumerate(files):
+        entrants.append(Entrant(f"pyruntime {Path(file).name}", "pyruntime", file, file))
+        if not peers:
+            continue
+        onnx_file = file
+        if not is_onnx(file):
+            onnx_file = str(folder / f"{position}.onnx")
+            export_file(file, onnx_file)
+        for peer in peers:
+            entrants.append(Entrant(f"{peer} {Path(file).name}", peer, onnx_file, file))
+    return entrants
+
+
+def _shape(text: str) -> tuple[str, list[int]]:
+    name, value = key_value("--shape", text)
+    sizes = value.split(",")
+    if not all(size.isascii() and size.isdigit() for size in sizes):
+        raise OptionError(f"--shape {text}: expected NAME=1,3,224,224")
+    return name, [int(size) for size in sizes]

@@ -1,0 +1,56 @@
+"""`pyruntime compare`: what compression changed, on real data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from pyruntime.cli.options import Subparsers, add_command, add_session_options, session_options
+from pyruntime.cli.table import percent, table
+
+
+def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser = add_command(
+        subparsers,
+        common,
+        "compare",
+        "accuracy, agreement and signal-to-noise of a model against a reference",
+    )
+    parser.add_argument("reference", metavar="REFERENCE", help=".onnx (run in float32) or .pyrt")
+    parser.add_argument("candidate", metavar="CANDIDATE", help=".pyrt or .onnx")
+    parser.add_argument(
+        "--data", required=True, metavar="DATA.npz", help="model inputs, and optionally `labels`"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_session_options(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from pyruntime.compare import compare_files
+
+    report = compare_files(
+        arguments.reference, arguments.candidate, arguments.data, session_options(arguments)
+    )
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+        return 0
+    print(f"samples: {report['samples']}")
+    if report["reference_accuracy"] is not None:
+        print(
+            f"accuracy: reference {percent(report['reference_accuracy'], 2)}, "
+            f"candidate {percent(report['candidate_accuracy'], 2)}"
+        )
+    if report["agreement"] is not None:
+        print(f"agreement: {percent(report['agreement'], 2)}")
+    header = ["output", "SQNR dB", "cosine", "max error"]
+    print(table(header, [_row(row) for row in report["outputs"]]))
+    if report["layers"]:
+        print("\nlayers, worst first")
+        print(table(["value", *header[1:]], [_row(row) for row in report["layers"]]))
+    return 0
+
+
+def _row(row: dict[str, float]) -> list[object]:
+    sqnr = "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.2f}"
+    return [row["name"], sqnr, f"{row['cosine']:.6f}", f"{row['max_error']:.4g}"]

@@ -1,0 +1,89 @@
+"""`pyruntime compress`: float ONNX in, packed file out."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from pyruntime.cli.options import Subparsers, add_command
+from pyruntime.cli.output import atomic_output, check_output
+
+DESCRIPTION = """\
+Prune and quantize a float ONNX network and pack it into one .pyrt file.
+
+--prune SPEC     weight=0.9 | block4=0.85 | 2:4 | filter=0.3 | channel=0.3, then options after commas:
+                 criterion=magnitude, scope=global|layer, exclude=GLOB, only=GLOB
+--quantize SPEC  int8 (default) | none (stay in float32); options after commas:
+                 calibrate=minmax|percentile|entropy|mse
+--recover LIST   comma list of: obs, bias, bn, ...
+"""
+
+
+def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser = add_command(
+        subparsers, common, "compress", "prune, quantize and pack an ONNX network", DESCRIPTION
+    )
+    parser.add_argument("model", metavar="MODEL.onnx")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT.pyrt")
+    parser.add_argument(
+        "--calibration", metavar="DATA.npz", help="one array per model input, first axis = samples"
+    )
+    parser.add_argument(
+        "--recipe", metavar="R.yaml", help="recipe file; the options below override its entries"
+    )
+    parser.add_argument("--prune", action="append", metavar="SPEC", help="repeatable")
+    parser.add_argument("--quantize", metavar="SPEC")
+    parser.add_argument("--recover", metavar="LIST")
+    parser.add_argument("--strict", action="store_true", help="fail if any layer would run in float")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from pyruntime.cli.progress import progress
+    from pyruntime.compression import compress
+    from pyruntime.loading import check_exists, load_arrays
+
+    check_output("-o", arguments.output, arguments.model, arguments.calibration, arguments.recipe)
+    recipe = _recipe(arguments)
+    check_exists(arguments.model)
+    calibration = None
+    if arguments.calibration:
+        calibration = load_arrays(arguments.calibration)
+        calibration.pop("labels", None)
+    with progress() as report:
+        model = compress(arguments.model, recipe=recipe, calibration=calibration, progress=report)
+    if arguments.strict:
+        _check_strict(model)
+    with atomic_output(arguments.output) as temporary:
+        model.save(temporary)
+    print(model.summary())
+    return 0
+
+
+def _recipe(arguments: argparse.Namespace) -> Any:
+    """The recipe of the command line: the file, if any, with the options given put over it. Raises
+    OptionError.
+    """
+    from pyruntime.recipe import Recipe
+
+    changes: dict[str, Any] = {}
+    if arguments.prune:
+        changes["prune"] = tuple(arguments.prune)
+    if arguments.quantize is not None:
+        changes["quantize"] = arguments.quantize
+    if arguments.recover is not None:
+        changes["recover"] = (arguments.recover,)
+    base = Recipe.of(arguments.recipe) if arguments.recipe else Recipe()
+    return replace(base, **changes)
+
+
+def _check_strict(model: Any) -> None:
+    """Raises ModelError if a layer would run in float."""
+    from pyruntime.errors import ModelError
+    from pyruntime.inspect_model import float_layers
+    from pyruntime.session import InferenceSession
+
+    names = float_layers(model.program, InferenceSession(model.program).kernels())
+    if names:
+        raise ModelError(f"--strict: {len(names)} layers would run in float: {', '.join(names)}")

@@ -1,0 +1,32 @@
+"""`pyruntime export`: a packed file as standard ONNX, for any other runtime."""
+
+from __future__ import annotations
+
+import argparse
+
+from pyruntime.cli.options import Subparsers, add_command
+from pyruntime.cli.output import atomic_output, check_output
+from pyruntime.cli.table import size_text
+
+
+def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser = add_command(
+        subparsers,
+        common,
+        "export",
+        "a packed file as standard ONNX with QuantizeLinear and DequantizeLinear",
+    )
+    parser.add_argument("file", metavar="FILE.pyrt")
+    parser.add_argument("-o", "--output", required=True, metavar="Q.onnx")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from pyruntime.export_onnx import export_file
+
+    check_output("-o", arguments.output, arguments.file)
+    with atomic_output(arguments.output) as temporary:
+        export_file(arguments.file, temporary)
+        size = temporary.stat().st_size
+    print(f"{arguments.output}: {size_text(size)}")
+    return 0

@@ -1,0 +1,211 @@
+"""Two models on the same data: accuracy, agreement, and how far outputs and layers drift apart."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyruntime.errors import DataError, ModelError
+from pyruntime.loading import Data, load_data, load_program
+from pyruntime.program import Program, Value
+from pyruntime.session import InferenceSession, SessionOptions
+
+Array = npt.NDArray[Any]
+
+BATCH = 32
+# Values a float model and its compressed form both have: results of these operators are worth a row.
+SKIPPED_OPS = {
+    "quantize",
+    "dequantize",
+    "cast",
+    "reshape",
+    "flatten",
+    "squeeze",
+    "unsqueeze",
+    "transpose",
+    "slice",
+}
+
+
+@dataclass
+class Difference:
+    """Running sums over samples of a value `r` (reference) and `c` (candidate)."""
+
+    signal: float = 0.0  # sum r^2
+    noise: float = 0.0  # sum (r - c)^2
+    candidate: float = 0.0  # sum c^2
+    product: float = 0.0  # sum r*c
+    max_error: float = 0.0
+
+    def add(self, reference: Array, candidate: Array) -> None:
+        """Takes two arrays of one shape (real numbers)."""
+        r = reference.astype(np.float64).ravel()
+        c = candidate.astype(np.float64).ravel()
+        error = r - c
+        self.signal += float(r @ r)
+        self.noise += float(error @ error)
+        self.candidate += float(c @ c)
+        self.product += float(r @ c)
+        self.max_error = max(self.max_error, float(np.abs(error).max(initial=0.0)))
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """10 log10(sum r^2 / sum (r - c)^2); None if there is no noise at all, -999 if there is nothing but
+        noise.
+        """
+        if self.noise == 0.0:
+            return None
+        ratio = self.signal / self.noise
+        return 10.0 * math.log10(ratio) if 0.0 < ratio < math.inf else -999.0
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the two vectors; 1 if both are zero, 0 if only one is."""
+        norms = math.sqrt(self.signal * self.candidate)
+        if norms == 0.0:
+            return 1.0 if self.signal == self.candidate else 0.0
+        return min(1.0, max(-1.0, self.product / norms))
+
+    def row(self, name: str) -> dict[str, Any]:
+        """The figures as JSON."""
+        return {"name": name, "sqnr_db": self.sqnr_db, "cosine": self.cosine, "max_error": self.max_error}
+
+
+def compare_files(
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    options: SessionOptions | None = None,
+) -> dict[str, Any]:
+    """Compares two model files (`.onnx` or `.pyrt`) on the samples of a `.npz`; see `compare_programs`."""
+    first = load_program(reference)
+    second = load_program(candidate)
+    samples = load_data(data, InferenceSession(first, options).get_inputs())
+    return compare_programs(first, second, samples, options)
+
+
+def compare_programs(
+    reference: Program, candidate: Program, data: Data, options: SessionOptions | None = None
+) -> dict[str, Any]:
+    """Runs both programs on all samples.
+
+    Returns `samples, reference_accuracy, candidate_accuracy` (None without labels), `agreement` (share of
+    samples with the same arg max of the first output; None if that is not [samples, classes]), and `outputs`
+    and `layers`: rows `name, sqnr_db, cosine, max_error`, layers being the values both programs know by name,
+    worst SQNR first.
+    Raises ModelError if inputs or outputs of the two differ.
+    """
+    _check_same_interface(reference, candidate)
+    shared = _shared_values(reference, candidate)
+    names = [*reference.outputs, *shared]
+    pairs = list(zip(names, [*candidate.outputs, *shared], strict=True))
+    first = InferenceSession(_with_outputs(reference, names), options)
+    second = InferenceSession(_with_outputs(candidate, [name for _, name in pairs]), options)
+    differences = {name: Difference() for name in names}
+    classes: tuple[list[Array], list[Array]] = ([], [])
+    for feed in batches(data, first):
+        results = (first.run(names, feed), second.run([name for _, name in pairs], feed))
+        for (name, other), r, c in zip(pairs, *results, strict=True):
+            real_r, real_c = _real(reference, name, r), _real(candidate, other, c)
+            if real_r.shape != real_c.shape:
+                raise ModelError(
+                    f"value {name!r}: the models give shapes {list(r.shape)} and {list(c.shape)}"
+                )
+            differences[name].add(real_r, real_c)
+        for kept, arrays in zip(classes, results, strict=True):
+            kept.append(arrays[0])
+    outputs = [np.concatenate(kept) for kept in classes]
+    is_classifier = outputs[0].ndim == 2
+    predictions = [output.argmax(axis=1) for output in outputs] if is_classifier else []
+    accuracies: list[float | None] = [None, None]
+    if data.labels is not None:
+        if not is_classifier:
+            raise DataError(f"{data.path}: has labels, but output {names[0]!r} is not [samples, classes]")
+        accuracies = [float((prediction == data.labels).mean()) for prediction in predictions]
+    layers = [differences[name].row(name) for name in shared]
+    return {
+        "samples": data.samples,
+        "reference_accuracy": accuracies[0],
+        "candidate_accuracy": accuracies[1],
+        "agreement": float((predictions[0] == predictions[1]).mean()) if is_classifier else None,
+        "outputs": [differences[name].row(name) for name in reference.outputs],
+        "layers": sorted(layers, key=lambda row: math.inf if row["sqnr_db"] is None else row["sqnr_db"]),
+    }
+
+
+def accuracy(session: InferenceSession, data: Data) -> float:
+    """Share of samples whose label is the arg max of the first output, [samples, classes]."""
+    if data.labels is None:
+        raise DataError(f"{data.path}: has no array 'labels'")
+    outputs = np.concatenate([session.run(None, feed)[0] for feed in batches(data, session)])
+    return float((outputs.argmax(axis=1) == data.labels).mean())
+
+
+def batches(data: Data, session: InferenceSession) -> Iterator[dict[str, Array]]:
+    """The samples in batches the model takes: its own batch size if fixed, else 32.
+
+    Raises DataError if a fixed batch size does not divide the number of samples.
+    """
+    fixed = {argument.shape[0] for argument in session.get_inputs() if isinstance(argument.shape[0], int)}
+    size = int(next(iter(fixed))) if fixed else BATCH
+    if fixed and (size == 0 or data.samples % size):
+        raise DataError(
+            f"{data.path}: {data.samples} samples do not fill batches of {size}, the model's batch size"
+        )
+    for start in range(0, data.samples, size):
+        yield {name: array[start : start + size] for name, array in data.inputs.items()}
+
+
+def _check_same_interface(reference: Program, candidate: Program) -> None:
+    for kind, mine, other in (
+        ("inputs", reference.inputs, candidate.inputs),
+        ("outputs", reference.outputs, candidate.outputs),
+    ):
+        if (sorted(mine) if kind == "inputs" else len(mine)) != (
+            sorted(other) if kind == "inputs" else len(other)
+        ):
+            raise ModelError(f"the models have different {kind}: {', '.join(mine)} and {', '.join(other)}")
+    for name in reference.inputs:
+        if reference.values[name].dtype != candidate.values[name].dtype:
+            raise ModelError(
+                f"input {name!r} is {reference.values[name].dtype} in the reference and "
+                f"{candidate.values[name].dtype} in the candidate"
+            )
+
+
+def _shared_values(reference: Program, candidate: Program) -> list[str]:
+    """Values of both programs under one name, in the order of the reference, that carry real numbers."""
+    made = [
+        {node.outputs[0] for node in program.nodes if node.op not in SKIPPED_OPS} - set(program.outputs)
+        for program in (reference, candidate)
+    ]
+    return [
+        node.outputs[0]
+        for node in reference.nodes
+        if node.outputs[0] in made[0] & made[1]
+        and _is_real(reference.values[node.outputs[0]])
+        and _is_real(candidate.values[node.outputs[0]])
+    ]
+
+
+def _is_real(value: Value) -> bool:
+    return value.dtype == "f32" or value.scale is not None
+
+
+def _with_outputs(program: Program, names: list[str]) -> Program:
+    return replace(program, outputs=names)
+
+
+def _real(program: Program, name: str, array: Array) -> Array:
+    """The real numbers an array stands for: `(q - zero_point) * scale`."""
+    value = program.values[name]
+    if value.scale is None:
+        return array
+    real: Array = (array.astype(np.int32) - (value.zero_point or 0)) * np.float32(value.scale)
+    return real
