@@ -52,7 +52,7 @@ double cost_conv_int8_u8s8s32_32x32x64__amxint8(const ConvInt8Weights& w, double
   const double tiles = static_cast<double>((pixels + 15) / 16) * round_up(w.n, 16) / 16.0;
   const double chunks = static_cast<double>(w.taps) * round_up(w.k, 64) / 64.0;
   const double bytes = round_up(w.n, 16) * w.taps * round_up(w.k, 64);
-  return larger(tiles * (22.0 * chunks + 50.0), stream_cycles(bytes)) + 150.0;
+  return larger(tiles * (22.0 * chunks + 35.0), stream_cycles(bytes)) + 150.0;
 }
 
 double cost_conv_int8_u8s8s32_32x32x64__amxint8_emulated(const ConvInt8Weights& w, double, int64_t pixels) {

@@ -12,6 +12,10 @@
 // weights. All pixel tiles have R pixels, so one configuration serves the call; the last tile of a row starts
 // early enough to end with the row, and pixels it shares with its neighbour are computed twice with the same
 // result.
+//
+// Tile products run asynchronously to vector instructions. So the epilogue of a block is not done when its
+// tiles are stored, but after the tile instructions of the next block have been issued: it fills the time
+// these take.
 #include <immintrin.h>
 
 #include "kernels/conv_int8/conv_int8.h"
@@ -30,6 +34,14 @@ struct Pixels {  // of one tile, at channel 0
   const uint8_t* x;
   uint8_t* y;
   const uint8_t* residual;
+};
+
+constexpr int kBlockValues = 4 * 256;  // s32 of the four C tiles
+
+struct Finished {  // a block whose accumulators lie in scratch and whose epilogue is still to do
+  const int32_t* scratch;
+  Pixels pixels[2];
+  int tiles, panels, channel;
 };
 
 struct Grid {
@@ -84,15 +96,27 @@ void store_tile(const ConvInt8Args& args, const int32_t* acc, const Pixels& p, i
   }
 }
 
-// Tiles `tile` and, if kTwoM, `tile + 1`; panels `panel` and, if kTwoN, `panel + 1`. scratch: 4 tiles of s32.
+void finish(const Grid& grid, const Finished& block) {
+  for (int i = 0; i < block.tiles; ++i) {
+    store_tile(*grid.args, block.scratch + 512 * i, block.pixels[i], grid.tile_rows, block.channel,
+               block.panels);
+  }
+}
+
+// Tiles `tile` and, if kTwoM, `tile + 1`; panels `panel` and, if kTwoN, `panel + 1`. Finishes `previous`.
 template <bool kTwoM, bool kTwoN, typename Amx>
 [[gnu::always_inline]] inline void run_block(Amx& amx, const Grid& grid, int tile, int panel,
-                                             int32_t* scratch) {
+                                             int32_t* scratch, Finished* previous) {
   (void)amx;
   const ConvInt8Args& args = *grid.args;
-  const Pixels p0 = tile_pixels(grid, tile), p1 = kTwoM ? tile_pixels(grid, tile + 1) : p0;
-  const int channel = 16 * panel;
-  const int32_t* init = args.requantize.acc_init + channel;
+  Finished block;
+  block.scratch = scratch;
+  block.pixels[0] = tile_pixels(grid, tile);
+  block.pixels[1] = kTwoM ? tile_pixels(grid, tile + 1) : block.pixels[0];
+  block.tiles = kTwoM ? 2 : 1;
+  block.panels = kTwoN ? 2 : 1;
+  block.channel = 16 * panel;
+  const int32_t* init = args.requantize.acc_init + block.channel;
   const int8_t* w = static_cast<const int8_t*>(args.w) + panel * grid.w_stride;
   const ptrdiff_t s = args.x_col_stride;
   PYRUNTIME_AMX_LOAD(amx, 0, init, 0);
@@ -100,8 +124,8 @@ template <bool kTwoM, bool kTwoN, typename Amx>
   if (kTwoM) PYRUNTIME_AMX_LOAD(amx, 2, init, 0);
   if (kTwoM && kTwoN) PYRUNTIME_AMX_LOAD(amx, 3, init + 16, 0);
   for (int tap = 0; tap < args.taps; ++tap) {
-    const uint8_t* x0 = p0.x + args.tap_offset[tap];
-    const uint8_t* x1 = p1.x + args.tap_offset[tap];
+    const uint8_t* x0 = block.pixels[0].x + args.tap_offset[tap];
+    const uint8_t* x1 = block.pixels[1].x + args.tap_offset[tap];
     for (int chunk = 0; chunk < grid.chunks; ++chunk, x0 += 64, x1 += 64, w += 1024) {
       PYRUNTIME_AMX_LOAD(amx, 4, x0, s);
       PYRUNTIME_AMX_LOAD(amx, 6, w, 64);
@@ -113,31 +137,32 @@ template <bool kTwoM, bool kTwoN, typename Amx>
       if (kTwoM && kTwoN) PYRUNTIME_AMX_DPBUSD(amx, 3, 5, 7);
     }
   }
+  finish(grid, *previous);
   PYRUNTIME_AMX_STORE(amx, 0, scratch, 64);
   if (kTwoN) PYRUNTIME_AMX_STORE(amx, 1, scratch + 256, 64);
   if (kTwoM) PYRUNTIME_AMX_STORE(amx, 2, scratch + 512, 64);
   if (kTwoM && kTwoN) PYRUNTIME_AMX_STORE(amx, 3, scratch + 768, 64);
-  store_tile(args, scratch, p0, grid.tile_rows, channel, kTwoN ? 2 : 1);
-  if (kTwoM) store_tile(args, scratch + 512, p1, grid.tile_rows, channel, kTwoN ? 2 : 1);
+  *previous = block;
 }
 
-// All pixels for the panels [panel_begin, panel_end).
+// All pixels for the panels [panel_begin, panel_end). scratch: two blocks, used in turn.
 template <typename Amx>
 [[gnu::always_inline]] inline void run_panels(Amx& amx, const Grid& grid, int panel_begin, int panel_end,
-                                              int32_t* scratch) {
+                                              int32_t* scratch, Finished* previous) {
   const int tiles = grid.args->rows * grid.tiles_per_row;
   for (int tile = 0; tile < tiles; tile += 2) {
     const bool two_m = tile + 1 < tiles;
     for (int panel = panel_begin; panel < panel_end; panel += 2) {
       const bool two_n = panel + 1 < panel_end;
+      int32_t* free = previous->scratch == scratch ? scratch + kBlockValues : scratch;
       if (two_m && two_n) {
-        run_block<true, true>(amx, grid, tile, panel, scratch);
+        run_block<true, true>(amx, grid, tile, panel, free, previous);
       } else if (two_m) {
-        run_block<true, false>(amx, grid, tile, panel, scratch);
+        run_block<true, false>(amx, grid, tile, panel, free, previous);
       } else if (two_n) {
-        run_block<false, true>(amx, grid, tile, panel, scratch);
+        run_block<false, true>(amx, grid, tile, panel, free, previous);
       } else {
-        run_block<false, false>(amx, grid, tile, panel, scratch);
+        run_block<false, false>(amx, grid, tile, panel, free, previous);
       }
     }
   }
@@ -160,14 +185,16 @@ void run_amx(const ConvInt8Args& given) {
   }
   PYRUNTIME_AMX_STATE(amx);
   PYRUNTIME_AMX_CONFIGURE(amx, config);
-  alignas(64) int32_t scratch[4 * 256];
+  alignas(64) int32_t scratch[2 * kBlockValues];
+  Finished previous{};  // no tiles: nothing to finish yet
 
   const int panel_begin = args.n_begin / 16, panel_end = (args.n_end + 15) / 16;
   const bool weights_fit = (panel_end - panel_begin) * grid.w_stride <= kWeightsInL2;
   const int step = weights_fit ? panel_end - panel_begin : 2;
   for (int panel = panel_begin; panel < panel_end; panel += step) {
-    run_panels(amx, grid, panel, panel_end - panel < step ? panel_end : panel + step, scratch);
+    run_panels(amx, grid, panel, panel_end - panel < step ? panel_end : panel + step, scratch, &previous);
   }
+  finish(grid, previous);
   PYRUNTIME_AMX_RELEASE(amx);
 }
 
