@@ -3,7 +3,7 @@
 python bench/kernels/conv_int8.py [--row TEXT] [--epilogue u8|residual|f32] [SHAPE]...
 
 SHAPE is height x width x in-channels x out-channels x window x stride (output height and width), such as
-28x28x40x240x1x1; with `dw` in place of out-channels it is a depthwise layer. Without shapes: EfficientNet-Lite0.
+28x28x40x240x1x1; `dw` in place of out-channels makes it depthwise. Without shapes: EfficientNet-Lite0.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from pyruntime import _core
 
 testing = _core.testing
 
-EFFICIENTNET_LITE0 = """112x112x3x32x3x2 112x112x32xdwx3x1 112x112x32x16x1x1 112x112x16x96x1x1 56x56x96xdwx3x2
-56x56x96x24x1x1 56x56x24x144x1x1 56x56x144xdwx3x1 56x56x144x24x1x1 28x28x144xdwx5x2 28x28x144x40x1x1 28x28x40x240x1x1
-28x28x240xdwx5x1 28x28x240x40x1x1 14x14x240xdwx3x2 14x14x240x80x1x1 14x14x80x480x1x1 14x14x480xdwx3x1 14x14x480x80x1x1
-14x14x480xdwx5x1 14x14x480x112x1x1 14x14x112x672x1x1 14x14x672xdwx5x1 14x14x672x112x1x1 7x7x672xdwx5x2 7x7x672x192x1x1
-7x7x192x1152x1x1 7x7x1152xdwx5x1 7x7x1152x192x1x1 7x7x1152xdwx3x1 7x7x1152x320x1x1 7x7x320x1280x1x1 1x1x1280x1000x1x1"""
+EFFICIENTNET_LITE0 = """
+112x112x3x32x3x2 112x112x32xdwx3x1 112x112x32x16x1x1 112x112x16x96x1x1 56x56x96xdwx3x2 56x56x96x24x1x1
+56x56x24x144x1x1 56x56x144xdwx3x1 56x56x144x24x1x1 28x28x144xdwx5x2 28x28x144x40x1x1 28x28x40x240x1x1
+28x28x240xdwx5x1 28x28x240x40x1x1 14x14x240xdwx3x2 14x14x240x80x1x1 14x14x80x480x1x1 14x14x480xdwx3x1
+14x14x480x80x1x1 14x14x480xdwx5x1 14x14x480x112x1x1 14x14x112x672x1x1 14x14x672xdwx5x1 14x14x672x112x1x1
+7x7x672xdwx5x2 7x7x672x192x1x1 7x7x192x1152x1x1 7x7x1152xdwx5x1 7x7x1152x192x1x1 7x7x1152xdwx3x1
+7x7x1152x320x1x1 7x7x320x1280x1x1 1x1x1280x1000x1x1
+"""
 
 
 def layer(shape: str, epilogue: str, rng: np.random.Generator) -> tuple[Any, ...]:

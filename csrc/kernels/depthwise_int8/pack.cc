@@ -31,28 +31,44 @@ void pack_pairs(const int8_t* w, int channels, int kh, int kw, void* packed) {
   }
 }
 
+namespace {
+
+// The four weights of channel c in quad `quad`.
+void read_quad(const int8_t* w, int c, const QuadLayout& layout, int quad, int8_t (&out)[4]) {
+  const int8_t* channel = w + static_cast<ptrdiff_t>(c) * layout.kh * layout.kw;
+  const int vertical = layout.vertical_rows() * layout.kw;
+  for (int r = 0; r < 4; ++r) {
+    int i = quad / layout.kw * 4 + r, j = quad % layout.kw;
+    bool present = i < layout.kh;
+    if (quad >= vertical) {
+      const int h = quad - vertical;
+      i = layout.kh - 1;
+      j = layout.horizontal_column(h) + r;
+      present = j >= 4 * h && j < layout.kw;
+    }
+    out[r] = present ? channel[i * layout.kw + j] : static_cast<int8_t>(0);
+  }
+}
+
+}  // namespace
+
 size_t packed_bytes_quads(int channels, int kh, int kw) {
-  return static_cast<size_t>((channels + 63) / 64) * kw * ((kh + 3) / 4) * 256;
+  return static_cast<size_t>((channels + 63) / 64) * QuadLayout{kh, kw}.size() * 256;
 }
 
 void pack_quads(const int8_t* w, int channels, int kh, int kw, void* packed) {
+  const QuadLayout layout{kh, kw};
   int8_t* out = static_cast<int8_t*>(packed);
-  const int quads = (kh + 3) / 4;
   for (int begin = 0; begin < channels; begin += 64) {
     const int size = channels - begin < 64 ? channels - begin : 64;
     const int lanes = 4 / quads_pixels(size);  // 128-bit lanes of one pixel
-    for (int j = 0; j < kw; ++j) {
-      for (int q = 0; q < quads; ++q) {
-        for (int slot = 0; slot < 64; ++slot) {
-          const int vector = slot / 16, lane = slot / 4 % 4, dword = slot % 4;
-          const int c = 16 * (lane % lanes) + 4 * vector + dword;
-          for (int r = 0; r < 4; ++r) {
-            const int i = 4 * q + r;
-            const bool present = c < size && i < kh;
-            *out++ =
-                present ? w[(static_cast<ptrdiff_t>(begin + c) * kh + i) * kw + j] : static_cast<int8_t>(0);
-          }
-        }
+    for (int quad = 0; quad < layout.size(); ++quad) {
+      for (int slot = 0; slot < 64; ++slot, out += 4) {
+        const int vector = slot / 16, lane = slot / 4 % 4, dword = slot % 4;
+        const int c = 16 * (lane % lanes) + 4 * vector + dword;
+        int8_t weights[4] = {};
+        if (c < size) read_quad(w, begin + c, layout, quad, weights);
+        for (int r = 0; r < 4; ++r) out[r] = weights[r];
       }
     }
   }

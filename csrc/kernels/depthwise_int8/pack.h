@@ -5,11 +5,13 @@
 // pairs: int16_t [channels/16][ceil(kh*kw/2)][16 channels][2 taps]. Taps in (kh, kw) order, two by two for
 // VPMADDWD; a missing second tap and missing channels are zero.
 //
-// quads: [channels/64][kw][ceil(kh/4)][4 vectors][4 lanes][4 channels][4 rows], for the VNNI rows. Bytes of
-// one dword are four rows of one column. Byte interleaving of 64 channels works within 128-bit lanes of 16
-// channels, so vector v, lane l, dword d is channel 16 * l + 4 * v + d of the block. The last block, if it
-// has at most 32 (16) channels, repeats them in 2 (4) lane groups: the kernel puts as many pixels side by
-// side.
+// quads: [channels/64][quads][4 vectors][4 lanes][4 channels][4 taps], for the VNNI rows. The 4 bytes of a
+// dword meet four activations of one channel: four rows of a column (vertical quads, ordered by rows, then
+// columns) or, if one row is left over, four columns of that row (horizontal quads, the last one ending with
+// the row: its weights of taps that an earlier quad has are zero). QuadLayout lists them. Byte interleaving
+// of 64 channels works within 128-bit lanes of 16 channels, so vector v, lane l, dword d is channel 16 * l +
+// 4 * v + d of the block. The last block, if it has at most 32 (16) channels, repeats them in 2 (4) lane
+// groups: the kernel puts as many pixels side by side.
 #pragma once
 
 #include <cstddef>
@@ -22,6 +24,18 @@ namespace depthwise_int8 {
 [[gnu::always_inline]] static inline int quads_pixels(int channels) {
   return channels > 32 ? 1 : channels > 16 ? 2 : 4;
 }
+
+// The quads of a kh x kw window: vertical ones (i, j) -> index i * kw + j, covering rows 4 * i and following
+// of column j, then horizontal ones, covering columns horizontal_column(h) and following of row kh - 1.
+struct QuadLayout {
+  int kh, kw;
+  constexpr int vertical_rows() const { return kh % 4 == 1 ? kh / 4 : (kh + 3) / 4; }
+  constexpr int vertical_count(int i) const { return kh - 4 * i < 4 ? kh - 4 * i : 4; }
+  constexpr int horizontal() const { return kh % 4 == 1 ? (kw + 3) / 4 : 0; }
+  constexpr int horizontal_column(int h) const { return 4 * h + 4 > kw && kw >= 4 ? kw - 4 : 4 * h; }
+  constexpr int horizontal_count() const { return kw < 4 ? kw : 4; }
+  constexpr int size() const { return vertical_rows() * kw + horizontal(); }
+};
 
 size_t packed_bytes_taps(int channels, int kh, int kw);
 void pack_taps(const int8_t* w, int channels, int kh, int kw, void* packed);

@@ -1,12 +1,13 @@
-// depthwise_int8 on AVX-512-VNNI. The rows of a window column are interleaved into dwords,
+// depthwise_int8 on AVX-512-VNNI, 64 channels (one load per row) at a time. Activations are interleaved into
+// quads, dwords of four taps of one channel: four rows of a column,
 //
-//   [r0 r1 r2 r3] of one channel, 16 channels a vector, 64 channels (one load per row) a block,
+//   [r0 r1 r2 r3]        by byte and word unpacks within 128-bit lanes, 4 vectors of 16 channels,
 //
-// by byte and word unpacks within 128-bit lanes; VPDPBUSD with the column's weights (memory operand, packed
-// in the same order, zero for missing rows) then adds up to four taps of 16 channels. Columns come once, from
-// left to right, and every column serves all outputs it belongs to: an output lives in one of SLOTS
-// accumulator sets from its first column to its last. The saturating packs of the epilogue undo the lane
-// order, so bytes leave in channel order.
+// or four columns of the one row that is left over in 5x5 windows. VPDPBUSD with the packed weights (memory
+// operand, zero for missing taps) adds up to four taps of 16 channels. The saturating packs of the epilogue
+// undo the lane order. Usual windows and strides take four outputs at a time, which share quads; others
+// interleave anew for every output. (Keeping the quads in a buffer costs more than it saves: on Zen 4 every
+// 64-byte store takes 2 cycles and holds up the multipliers.)
 //
 // A last block of at most 32 (16) channels puts 2 (4) segments of the pixel row side by side in one vector.
 #include <immintrin.h>
@@ -18,6 +19,10 @@
 namespace pyruntime {
 namespace {
 
+using depthwise_int8::QuadLayout;
+
+constexpr int kMaxBlocks = 2;  // worked on side by side
+
 // One block of up to 64 channels. Parameters are in the order of the packed weights.
 struct Block {
   alignas(64) int32_t acc_init[64];
@@ -25,7 +30,8 @@ struct Block {
   alignas(64) float offset[64];
   const int8_t* w;
   int channel, channels;
-  int kh, kw, quads;
+  bool general;  // see needs_general
+  int pixels;    // segments of the row side by side: 1, 2 or 4
   const DepthwiseInt8Args* args;
 };
 
@@ -76,55 +82,57 @@ struct RowPointers {  // of one output row, at channel 0 of the block, segment b
   out[3] = _mm512_unpackhi_epi16(b, d);
 }
 
-[[gnu::always_inline]] inline void init(const Block& b, __m512i (&acc)[4]) {
-#pragma GCC unroll 4
-  for (int v = 0; v < 4; ++v) acc[v] = _mm512_load_si512(b.acc_init + 16 * v);
-}
-
 [[gnu::always_inline]] inline void add_products(const int8_t* w, const __m512i (&x)[4], __m512i (&acc)[4]) {
 #pragma GCC unroll 4
   for (int v = 0; v < 4; ++v) acc[v] = _mm512_dpbusd_epi32(acc[v], x[v], _mm512_loadu_si512(w + 64 * v));
 }
 
 // f32 output and residuals: back to channel order through memory.
-[[gnu::noinline]] void store_general(const Block& b, const __m512i* acc, const RowPointers& p, int o,
-                                     int pixels) {
+[[gnu::noinline]] void store_general(const Block& b, const __m512i* acc, const RowPointers& p, int o) {
   const DepthwiseInt8Args& args = *b.args;
   alignas(64) int32_t memory[64];
   for (int v = 0; v < 4; ++v) _mm512_store_si512(memory + 16 * v, acc[v]);
-  const int lanes = 4 / pixels;
+  const int lanes = 4 / b.pixels;
   for (int lane = 0; lane < 4; ++lane) {
     const int segment = lane / lanes, first = 16 * (lane % lanes);
     if (first >= b.channels) continue;
-    __m512i values = _mm512_setzero_si512();
-    for (int i = 15; i >= 0; --i) {  // rotate in from the last channel
-      values = _mm512_alignr_epi32(values, _mm512_set1_epi32(memory[16 * (i / 4) + 4 * lane + i % 4]), 15);
-    }
+    alignas(64) int32_t values[16];
+    for (int i = 0; i < 16; ++i) values[i] = memory[16 * (i / 4) + 4 * lane + i % 4];
     const uint8_t* residual = p.residual[segment];
     if (residual != nullptr) residual += o * args.requantize.residual_col_stride;
-    requantize_store16(args.requantize, values, b.channel + first, b.channels - first, residual,
-                       p.y[segment] + o * args.y_col_stride);
+    requantize_store16(args.requantize, _mm512_load_si512(values), b.channel + first, b.channels - first,
+                       residual, p.y[segment] + o * args.y_col_stride);
   }
 }
 
-[[gnu::always_inline]] inline void store(const Block& b, const __m512i (&acc)[4], const RowPointers& p, int o,
-                                         int pixels) {
-  const Requantize& q = b.args->requantize;
-  if (q.f32_output || q.residual != nullptr) {
-    const __m512i copy[4] = {acc[0], acc[1], acc[2], acc[3]};
-    store_general(b, copy, p, o, pixels);
-    return;
+// True if the fast epilogue would not do: f32 output, a residual, or scaled values that may leave s32 (|acc|
+// is at most 255 * 128 per tap and the first value).
+bool needs_general(const DepthwiseInt8Args& args, const Block& b) {
+  const Requantize& q = args.requantize;
+  const float products = 32640.0f * static_cast<float>(args.kh * args.kw);
+  bool fits = true;
+  for (int i = 0; i < 64; ++i) {
+    const float first = static_cast<float>(b.acc_init[i]);
+    const float acc = products + (first < 0.0f ? -first : first);
+    const float scale = b.multiplier[i] < 0.0f ? -b.multiplier[i] : b.multiplier[i];
+    const float offset = b.offset[i] < 0.0f ? -b.offset[i] : b.offset[i];
+    fits = fits && acc * scale + offset < 2e9f;
   }
-  __m512i i[4];
-#pragma GCC unroll 4
-  for (int v = 0; v < 4; ++v) {
-    const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[v]), _mm512_load_ps(b.multiplier + 16 * v),
-                                     _mm512_load_ps(b.offset + 16 * v));
-    i[v] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(q.hi), f));
-  }
-  const __m512i lo = _mm512_set1_epi8(static_cast<char>(static_cast<int>(q.lo)));
-  const __m512i bytes = _mm512_max_epu8(
-      lo, _mm512_packus_epi16(_mm512_packus_epi32(i[0], i[1]), _mm512_packus_epi32(i[2], i[3])));
+  return q.f32_output || q.residual != nullptr || !fits;
+}
+
+[[gnu::always_inline]] inline __m512i to_s32(const Block& b, __m512i acc, int v) {
+  const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_load_ps(b.multiplier + 16 * v),
+                                   _mm512_load_ps(b.offset + 16 * v));
+  return _mm512_cvtps_epi32(f);
+}
+
+// Output o of every segment from the words of vectors 0, 1 and 2, 3 (_mm512_packs_epi32).
+[[gnu::always_inline]] inline void store_words(const Block& b, __m512i low, __m512i high,
+                                               const RowPointers& p, int o, int pixels) {
+  const __m512i lo = _mm512_set1_epi8(static_cast<char>(static_cast<int>(b.args->requantize.lo)));
+  const __m512i hi = _mm512_set1_epi8(static_cast<char>(static_cast<int>(b.args->requantize.hi)));
+  const __m512i bytes = _mm512_min_epu8(hi, _mm512_max_epu8(lo, _mm512_packus_epi16(low, high)));
   const ptrdiff_t at = o * b.args->y_col_stride + b.channel;
   const __mmask64 mask = _bzhi_u64(~0ull, static_cast<unsigned>(b.channels));
   if (pixels == 1) {
@@ -142,74 +150,157 @@ struct RowPointers {  // of one output row, at channel 0 of the block, segment b
   }
 }
 
-// `cols` outputs of one row (of every segment); x_col_stride is STRIDE * tap_col_stride.
-template <int KH, int KW, int STRIDE, int PIXELS>
-void run_row(const Block& b, const RowPointers& p, int cols) {
-  constexpr int kSlots = (KW + STRIDE - 1) / STRIDE;
-  constexpr int kPeriod = kSlots * STRIDE;
-  constexpr int kQuads = (KH + 3) / 4;
+template <int KH, int KW>
+struct Window {
+  static constexpr QuadLayout kLayout{KH, KW};
+  static constexpr int kRows = kLayout.vertical_rows(), kHorizontal = kLayout.horizontal();
+  static_assert(kHorizontal == 0 || KW >= 4, "a horizontal quad has four columns");
+};
+
+// COUNT outputs side by side, from input offset `at` on: every quad is interleaved once and meets the weights
+// of all outputs it belongs to.
+template <int KH, int KW, int STRIDE, int PIXELS, int COUNT>
+[[gnu::always_inline]] inline void add_window(const Block& b, const RowPointers& p, ptrdiff_t at,
+                                              __m512i (&acc)[COUNT][4]) {
+  using W = Window<KH, KW>;
   const ptrdiff_t row_stride = b.args->tap_row_stride, col_stride = b.args->tap_col_stride;
-  const int columns = (cols - 1) * STRIDE + KW;
-  __m512i acc[kSlots][4];
-#pragma GCC unroll 5
-  for (int slot = 0; slot < kSlots; ++slot) init(b, acc[slot]);
-  ptrdiff_t at = b.channel;
-  for (int c = 0; c < columns; c += kPeriod) {
-#pragma GCC unroll 6
-    for (int phase = 0; phase < kPeriod; ++phase, at += col_stride) {
-      if (c + phase >= columns) return;
 #pragma GCC unroll 2
-      for (int quad = 0; quad < kQuads; ++quad) {
-        __m512i x[4];
-        interleave(p, at + 4 * quad * row_stride, row_stride, KH - 4 * quad < 4 ? KH - 4 * quad : 4, PIXELS,
-                   x);
-#pragma GCC unroll 5
-        for (int j = KW - 1; j >= 0; --j) {
-          if ((phase + kPeriod - j) % STRIDE != 0) continue;
-          const int o = (c + phase - j) / STRIDE;  // exact where o >= 0
-          const bool valid = (j == 0 || c + phase >= j) && (j == KW - 1 || o < cols);
-          if (valid)
-            add_products(b.w + (j * kQuads + quad) * 256, x, acc[(phase + kPeriod - j) / STRIDE % kSlots]);
-        }
+  for (int row = 0; row < W::kRows; ++row) {
+    ptrdiff_t column = at + 4 * row * row_stride;
+#pragma GCC unroll 16
+    for (int c = 0; c < (COUNT - 1) * STRIDE + KW; ++c, column += col_stride) {
+      __m512i x[4];
+      interleave(p, column, row_stride, W::kLayout.vertical_count(row), PIXELS, x);
+      const int8_t* w = b.w;
+      asm("" : "+r"(w));  // weights stay memory operands: kept over columns, they would be spilled
+#pragma GCC unroll 4
+      for (int i = 0; i < COUNT; ++i) {
+        const int j = c - i * STRIDE;
+        if (j >= 0 && j < KW) add_products(w + (row * KW + j) * 256, x, acc[i]);
       }
-      if ((phase + kPeriod - (KW - 1)) % STRIDE == 0 && c + phase >= KW - 1) {
-        __m512i(&done)[4] = acc[(phase + kPeriod - (KW - 1)) / STRIDE % kSlots];
-        store(b, done, p, (c + phase - (KW - 1)) / STRIDE, PIXELS);
-        init(b, done);
+    }
+  }
+  if (W::kHorizontal == 0) return;
+  ptrdiff_t column = at + (KH - 1) * row_stride;
+#pragma GCC unroll 16
+  for (int c = 0; c < (COUNT - 1) * STRIDE + KW - 3; ++c, column += col_stride) {
+    __m512i x[4];
+    interleave(p, column, col_stride, 4, PIXELS, x);
+    const int8_t* w = b.w;
+    asm("" : "+r"(w));
+#pragma GCC unroll 4
+    for (int i = 0; i < COUNT; ++i) {
+#pragma GCC unroll 2
+      for (int h = 0; h < W::kHorizontal; ++h) {
+        if (c != i * STRIDE + W::kLayout.horizontal_column(h)) continue;
+        add_products(w + (W::kRows * KW + h) * 256, x, acc[i]);
       }
     }
   }
 }
 
-// Any window and any strides: every output interleaves its own columns.
+template <int KH, int KW, int STRIDE, int PIXELS, int COUNT>
+[[gnu::noinline]] void run_outputs(const Block& b, const RowPointers& p, int o) {
+  __m512i acc[COUNT][4];
+#pragma GCC unroll 4
+  for (int v = 0; v < 4; ++v) {
+    const __m512i init = _mm512_load_si512(b.acc_init + 16 * v);
+#pragma GCC unroll 4
+    for (int i = 0; i < COUNT; ++i) acc[i][v] = init;
+  }
+  add_window<KH, KW, STRIDE, PIXELS, COUNT>(b, p, b.channel + o * b.args->x_col_stride, acc);
+  if (b.general) {
+    __m512i memory[COUNT][4];
+#pragma GCC unroll 4
+    for (int i = 0; i < COUNT; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; ++v) memory[i][v] = acc[i][v];
+    }
+    for (int i = 0; i < COUNT; ++i) store_general(b, memory[i], p, o + i);
+    return;
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < 4; ++v) {
+#pragma GCC unroll 4
+    for (int i = 0; i < COUNT; ++i) acc[i][v] = to_s32(b, acc[i][v], v);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < COUNT; ++i) {
+    store_words(b, _mm512_packs_epi32(acc[i][0], acc[i][1]), _mm512_packs_epi32(acc[i][2], acc[i][3]), p,
+                o + i, PIXELS);
+  }
+}
+
+// `cols` outputs (of every segment); x_col_stride is STRIDE * tap_col_stride.
+template <int KH, int KW, int STRIDE, int PIXELS>
+void run_row(const Block& b, const RowPointers& p, int cols) {
+  int o = 0;
+  for (; o + 4 <= cols; o += 4) run_outputs<KH, KW, STRIDE, PIXELS, 4>(b, p, o);
+  switch (cols - o) {
+    case 1:
+      run_outputs<KH, KW, STRIDE, PIXELS, 1>(b, p, o);
+      break;
+    case 2:
+      run_outputs<KH, KW, STRIDE, PIXELS, 2>(b, p, o);
+      break;
+    case 3:
+      run_outputs<KH, KW, STRIDE, PIXELS, 3>(b, p, o);
+      break;
+    default:
+      break;
+  }
+}
+
+// `count` of 1 to 4 known at run time only.
+template <int PIXELS>
+void interleave_any(const RowPointers& p, ptrdiff_t offset, ptrdiff_t stride, int count, __m512i (&x)[4]) {
+  switch (count) {
+    case 1:
+      interleave(p, offset, stride, 1, PIXELS, x);
+      break;
+    case 2:
+      interleave(p, offset, stride, 2, PIXELS, x);
+      break;
+    case 3:
+      interleave(p, offset, stride, 3, PIXELS, x);
+      break;
+    default:
+      interleave(p, offset, stride, 4, PIXELS, x);
+      break;
+  }
+}
+
+// Any window and any strides: every output interleaves its own quads.
 template <int PIXELS>
 void run_row_any(const Block& b, const RowPointers& p, int cols) {
   const DepthwiseInt8Args& args = *b.args;
+  const QuadLayout layout{args.kh, args.kw};
   for (int o = 0; o < cols; ++o) {
     __m512i acc[4], x[4];
-    init(b, acc);
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) acc[v] = _mm512_load_si512(b.acc_init + 16 * v);
     const int8_t* w = b.w;
-    for (int j = 0; j < b.kw; ++j) {
-      ptrdiff_t at = b.channel + o * args.x_col_stride + j * args.tap_col_stride;
-      for (int i = 0; i < b.kh; i += 4, w += 256, at += 4 * args.tap_row_stride) {
-        switch (b.kh - i) {
-          case 1:
-            interleave(p, at, args.tap_row_stride, 1, PIXELS, x);
-            break;
-          case 2:
-            interleave(p, at, args.tap_row_stride, 2, PIXELS, x);
-            break;
-          case 3:
-            interleave(p, at, args.tap_row_stride, 3, PIXELS, x);
-            break;
-          default:
-            interleave(p, at, args.tap_row_stride, 4, PIXELS, x);
-            break;
-        }
+    const ptrdiff_t origin = b.channel + o * args.x_col_stride;
+    for (int i = 0; i < layout.vertical_rows(); ++i) {
+      for (int j = 0; j < args.kw; ++j, w += 256) {
+        const ptrdiff_t at = origin + 4 * i * args.tap_row_stride + j * args.tap_col_stride;
+        interleave_any<PIXELS>(p, at, args.tap_row_stride, layout.vertical_count(i), x);
         add_products(w, x, acc);
       }
     }
-    store(b, acc, p, o, PIXELS);
+    for (int h = 0; h < layout.horizontal(); ++h, w += 256) {
+      const ptrdiff_t at =
+          origin + (args.kh - 1) * args.tap_row_stride + layout.horizontal_column(h) * args.tap_col_stride;
+      interleave_any<PIXELS>(p, at, args.tap_col_stride, layout.horizontal_count(), x);
+      add_products(w, x, acc);
+    }
+    if (b.general) {
+      const __m512i copy[4] = {acc[0], acc[1], acc[2], acc[3]};
+      store_general(b, copy, p, o);
+    } else {
+      store_words(b, _mm512_packs_epi32(to_s32(b, acc[0], 0), to_s32(b, acc[1], 1)),
+                  _mm512_packs_epi32(to_s32(b, acc[2], 2), to_s32(b, acc[3], 3)), p, o, PIXELS);
+    }
   }
 }
 
@@ -217,17 +308,20 @@ using RowFunction = void (*)(const Block&, const RowPointers&, int cols);
 
 template <int PIXELS>
 RowFunction choose(const DepthwiseInt8Args& args) {
-  const bool stride1 = args.x_col_stride == args.tap_col_stride,
-             stride2 = args.x_col_stride == 2 * args.tap_col_stride;
-  if (args.kh == 3 && args.kw == 3 && stride1) return run_row<3, 3, 1, PIXELS>;
-  if (args.kh == 3 && args.kw == 3 && stride2) return run_row<3, 3, 2, PIXELS>;
-  if (args.kh == 5 && args.kw == 5 && stride1) return run_row<5, 5, 1, PIXELS>;
-  if (args.kh == 5 && args.kw == 5 && stride2) return run_row<5, 5, 2, PIXELS>;
+  const int size = args.kh == args.kw ? args.kh : 0;
+  if (args.x_col_stride == args.tap_col_stride) {
+    if (size == 3) return run_row<3, 3, 1, PIXELS>;
+    if (size == 5) return run_row<5, 5, 1, PIXELS>;
+    if (size == 7) return run_row<7, 7, 1, PIXELS>;
+  } else if (args.x_col_stride == 2 * args.tap_col_stride) {
+    if (size == 3) return run_row<3, 3, 2, PIXELS>;
+    if (size == 5) return run_row<5, 5, 2, PIXELS>;
+  }
   return run_row_any<PIXELS>;
 }
 
-void load_parameters(const Requantize& q, int pixels, Block* b) {
-  const int lanes = 4 / pixels;
+void load_parameters(const Requantize& q, Block* b) {
+  const int lanes = 4 / b->pixels;
   for (int v = 0; v < 4; ++v) {
     for (int lane = 0; lane < 4; ++lane) {
       const int from = b->channel + 16 * (lane % lanes) + 4 * v, to = 16 * v + 4 * lane;
@@ -239,41 +333,49 @@ void load_parameters(const Requantize& q, int pixels, Block* b) {
   }
 }
 
-void run_block(const Block& b, RowFunction run_row, int pixels) {
+void run_block_row(const Block& b, RowFunction row_function, int row) {
   const DepthwiseInt8Args& args = *b.args;
   const Requantize& q = args.requantize;
   const int segment =
-      (args.cols + pixels - 1) / pixels;  // segments may overlap: the same bytes are written twice
-  for (int row = 0; row < args.rows; ++row) {
-    RowPointers p;
-    for (int i = 0; i < pixels; ++i) {
-      const int start = i * segment < args.cols - segment ? i * segment : args.cols - segment;
-      p.x[i] = args.x + row * args.x_row_stride + start * args.x_col_stride;
-      p.y[i] = static_cast<uint8_t*>(args.y) + row * args.y_row_stride + start * args.y_col_stride;
-      p.residual[i] = q.residual == nullptr
-                          ? nullptr
-                          : q.residual + row * q.residual_row_stride + start * q.residual_col_stride;
-    }
-    run_row(b, p, segment);
+      (args.cols + b.pixels - 1) / b.pixels;  // segments may overlap: the same bytes are written twice
+  RowPointers p;
+  for (int i = 0; i < b.pixels; ++i) {
+    const int start = i * segment < args.cols - segment ? i * segment : args.cols - segment;
+    p.x[i] = args.x + row * args.x_row_stride + start * args.x_col_stride;
+    p.y[i] = static_cast<uint8_t*>(args.y) + row * args.y_row_stride + start * args.y_col_stride;
+    p.residual[i] = q.residual == nullptr
+                        ? nullptr
+                        : q.residual + row * q.residual_row_stride + start * q.residual_col_stride;
   }
+  row_function(b, p, segment);
 }
 
 }  // namespace
 
 void run_depthwise_int8_u8s8s32_quads__avx512vnni(const DepthwiseInt8Args& args) {
   if (args.rows <= 0 || args.cols <= 0) return;
-  Block b;
-  b.args = &args;
-  b.kh = args.kh;
-  b.kw = args.kw;
-  b.quads = (args.kh + 3) / 4;
-  for (int channel = args.channel_begin; channel < args.channel_end; channel += 64) {
-    b.channel = channel;
-    b.channels = args.channel_end - channel < 64 ? args.channel_end - channel : 64;
-    b.w = static_cast<const int8_t*>(args.w) + static_cast<ptrdiff_t>(channel / 64) * b.kw * b.quads * 256;
-    const int pixels = depthwise_int8::quads_pixels(b.channels);
-    load_parameters(args.requantize, pixels, &b);
-    run_block(b, pixels == 1 ? choose<1>(args) : pixels == 2 ? choose<2>(args) : choose<4>(args), pixels);
+  const ptrdiff_t block_bytes = QuadLayout{args.kh, args.kw}.size() * 256;
+  for (int channel = args.channel_begin; channel < args.channel_end;) {
+    // Blocks side by side share cache lines where the pixel pitch is no multiple of 64.
+    Block block[kMaxBlocks];
+    RowFunction row_function[kMaxBlocks];
+    int count = 0;
+    for (; count < kMaxBlocks && channel < args.channel_end; ++count, channel += 64) {
+      Block& b = block[count];
+      b.args = &args;
+      b.channel = channel;
+      b.channels = args.channel_end - channel < 64 ? args.channel_end - channel : 64;
+      b.w = static_cast<const int8_t*>(args.w) + channel / 64 * block_bytes;
+      b.pixels = depthwise_int8::quads_pixels(b.channels);
+      load_parameters(args.requantize, &b);
+      b.general = needs_general(args, b);
+      row_function[count] = b.pixels == 1   ? choose<1>(args)
+                            : b.pixels == 2 ? choose<2>(args)
+                                            : choose<4>(args);
+    }
+    for (int row = 0; row < args.rows; ++row) {
+      for (int i = 0; i < count; ++i) run_block_row(block[i], row_function[i], row);
+    }
   }
 }
 
