@@ -23,7 +23,8 @@ inline void store(float* p, Vector v) { _mm512_storeu_ps(p, v); }
 inline void store_masked(float* p, Mask m, Vector v) { _mm512_mask_storeu_ps(p, m, v); }
 inline Vector fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
-// The zero-masking forms, since the plain ones make GCC 12 warn of uninitialized values inside its own header.
+// The zero-masking forms, since the plain ones make GCC 12 warn of uninitialized values inside its own
+// header.
 inline Vector min(Vector a, Vector b) { return _mm512_maskz_min_ps(0xFFFF, a, b); }
 inline Vector max(Vector a, Vector b) { return _mm512_maskz_max_ps(0xFFFF, a, b); }
 #else
