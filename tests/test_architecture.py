@@ -30,6 +30,8 @@ ARROWS = {
     "pack": {"program"},
     "reference": {"program"},
     "session": {"_core", "pack", "program"},
+    "calibration_data": {"graph"},
+    "summary": {"pack", "program"},
     "recipe": {"spec", "prune", "quantize", "recover"},
 }
 # Only the tools may need these distributions; the runtime runs without them.

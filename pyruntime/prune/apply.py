@@ -47,6 +47,15 @@ class PruneReport:
         """Names of the weights that were pruned."""
         return list(dict.fromkeys(row.weight for row in self.layers if not row.skipped))
 
+    @property
+    def granularities(self) -> dict[str, str]:
+        """Pruned weight -> the granularity it was pruned with; weights pruned with several are missing."""
+        found: dict[str, set[str]] = {}
+        for row in self.layers:
+            if not row.skipped:
+                found.setdefault(row.weight, set()).add(row.granularity)
+        return {weight: names.pop() for weight, names in found.items() if len(names) == 1}
+
 
 def prune(model: ir.Model, specs: Sequence[PruneSpec]) -> PruneReport:
     """Set weights of Conv, Gemm and MatMul to zero, in place (as new initializers); a shared weight is

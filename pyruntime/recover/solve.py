@@ -144,6 +144,8 @@ def _costs(weight: Float, inverse: Float, blocks: npt.NDArray[np.intp]) -> Float
 
 def _solve_alive(problem: Problem, alive: Mask, blocks: npt.NDArray[np.intp]) -> tuple[Float, Float]:
     """Weights, and diagonal blocks of the inverse, of each row restricted to its surviving groups."""
+    # Costs only rank, so float32 is enough here; the last solve is done in float64.
+    hessian = problem.hessian.astype(np.float32)
     weight = np.zeros_like(problem.weight0)
     size = blocks.shape[1]
     inverse = np.broadcast_to(np.eye(size), (*alive.shape, size, size)).copy()
@@ -152,7 +154,7 @@ def _solve_alive(problem: Problem, alive: Mask, blocks: npt.NDArray[np.intp]) ->
         index = np.sort(kept[kept >= 0])
         if not index.size:
             continue
-        part = np.linalg.inv(problem.hessian[np.ix_(index, index)])
+        part = np.linalg.inv(hessian[np.ix_(index, index)])
         weight[row, index] = part @ problem.target[row, index]
         local = np.where(kept >= 0, np.searchsorted(index, kept), -1)
         inverse[row, keep] = _block_diagonal(part, local)

@@ -60,7 +60,6 @@ def test_choosing_by_cost_beats_magnitude(name, channels):
     assert groups.sum() == granularity.group(mask.astype(float)).sum()
     by_magnitude = loss(p, solve.least_squares(p, mask.reshape(8, -1)))
     by_cost = loss(p, solve.least_squares(p, chosen.reshape(8, -1)))
-    full = loss(p, p.weight0)
     assert by_cost < by_magnitude
 
 

@@ -1,0 +1,209 @@
+"""`compress`: a float network becomes a pruned, quantized program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy.typing as npt
+import onnx_ir as ir
+
+from pyruntime import calibration_data, graph
+from pyruntime.errors import DataError, ModelError, OptionError
+from pyruntime.frontends.onnx import load
+from pyruntime.lower import lower
+from pyruntime.pack import PackReport, write
+from pyruntime.program import Program
+from pyruntime.prune import PruneReport, prune
+from pyruntime.quantize import QuantizeReport, QuantizeSpec, calibrate, insert_qdq, make_plan
+from pyruntime.recipe import Recipe
+from pyruntime.recover import correct_bias, match_statistics, update_pruned
+
+if TYPE_CHECKING:
+    import onnx
+
+Data = Mapping[str, npt.NDArray[Any]]
+
+# What may stay float in a strict network: the borders, and moving data.
+_NO_ARITHMETIC = (
+    "quantize",
+    "dequantize",
+    "cast",
+    "concat",
+    "slice",
+    "pad",
+    "reshape",
+    "flatten",
+    "squeeze",
+    "unsqueeze",
+    "transpose",
+)
+
+
+class Progress(Protocol):
+    """Called as the work proceeds: `done` of `total` steps of a stage."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+@dataclass
+class CompressReport:
+    """What was done.
+
+    Attributes:
+        recipe: the recipe as given; steps: the recovery steps that ran.
+        prune, quantize: reports of these stages, None if they did not run.
+        notes: one line for each node that is quantized in the model but runs in float, and why.
+        samples: calibration samples used.
+    """
+
+    recipe: Recipe
+    steps: tuple[str, ...] = ()
+    prune: PruneReport | None = None
+    quantize: QuantizeReport | None = None
+    notes: list[str] = field(default_factory=list)
+    samples: int = 0
+
+
+@dataclass
+class CompressedModel:
+    """A compressed network.
+
+    Attributes:
+        model: canonical `onnx_ir.Model`, with QuantizeLinear/DequantizeLinear where it is quantized.
+        program: what the runtime executes and the file holds.
+        report: what was done.
+    """
+
+    model: ir.Model
+    program: Program
+    report: CompressReport
+
+    def save(self, path: str | os.PathLike[str]) -> PackReport:
+        """Write the packed file. Errors: PyruntimeError if the path cannot be written."""
+        return write(self.program, path)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write standard ONNX (opset 21, QDQ), for any other runtime."""
+        graph.save(graph.to_standard(self.model), path)
+
+    def summary(self) -> str:
+        """Table for people: a row per layer with op, weight, scheme, zeros, stored bytes, SQNR."""
+        from pyruntime.summary import summary
+
+        return summary(self.program, self.report)
+
+
+def compress(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model,
+    recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str] = "int8",
+    calibration: Data | str | os.PathLike[str] | None = None,
+    *,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> CompressedModel:
+    """Prune, recover and quantize a network. Deterministic: the same arguments give the same bytes.
+
+    Args:
+        model: path or bytes of an ONNX file, a protobuf, or an `onnx_ir.Model`; it is not changed. A model
+        that is
+            already quantized (QDQ, QLinear operators) is taken as it is.
+        recipe: a `Recipe`, a dict of its entries, the path of a YAML file, or a preset: `int8`, `float`.
+        calibration: one array per network input, first axis = samples, of the input's dtype; or the path of
+        an .npz
+            file with these (an array `labels` is passed over).
+        strict: make arithmetic that would run in float an error.
+        progress: called with the stage's name, steps done and steps in all.
+    Errors: OptionError (recipe), FileFormatError and ModelError (network), DataError (calibration data).
+    """
+    plan = Recipe.of(recipe)
+    reference = load(model)
+    data = None if calibration is None else calibration_data.check(reference, calibration)
+    steps = plan.recover_steps(calibrated=data is not None)
+    quantize = plan.quantize_spec()
+    prequantized = _is_quantized(reference)
+    _check_plan(plan, steps, quantize, data, prequantized)
+    report = CompressReport(plan, steps, samples=0 if data is None else calibration_data.samples(data))
+    result = graph.clone(reference)
+    _prune(result, reference, plan, data, report, progress)
+    if quantize.scheme == "int8" and not prequantized:
+        assert data is not None
+        report.quantize = _quantize(result, data, quantize, "bias" in steps, progress)
+    program = lower(result, notes=report.notes)
+    if strict and quantize.scheme != "none":
+        _check_strict(program)
+    return CompressedModel(result, program, report)
+
+
+def _check_plan(
+    plan: Recipe, steps: tuple[str, ...], quantize: QuantizeSpec, data: Data | None, prequantized: bool
+) -> None:
+    example = "pass calibration={input name: array of samples}, or an .npz file of such arrays"
+    if prequantized and plan.prune:
+        raise ModelError("the model is already quantized; prune the float model it was made from")
+    if quantize.scheme == "int8" and data is None and not prequantized:
+        raise DataError(f"int8 needs calibration data to choose activation scales; {example}")
+    if steps and data is None:
+        raise DataError(f"recover '{steps[0]}' needs calibration data; {example}")
+    if plan.recover is not None and "bias" in steps and quantize.scheme == "none":
+        raise OptionError("recover 'bias' makes up for quantization, and quantize is 'none'; leave one out")
+
+
+def _is_quantized(model: ir.Model) -> bool:
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph)
+
+
+def _prune(
+    model: ir.Model,
+    reference: ir.Model,
+    plan: Recipe,
+    data: Data | None,
+    report: CompressReport,
+    progress: Progress | None,
+) -> None:
+    if not plan.prune:
+        return
+    report.prune = prune(model, plan.prune_specs())
+    if data is None:
+        return
+    if "obs" in report.steps:
+        update_pruned(
+            model, reference, data, report.prune.granularities, progress=_stage(progress, "update weights")
+        )
+    if "bn" in report.steps:
+        match_statistics(model, reference, data, progress=_stage(progress, "match statistics"))
+
+
+def _quantize(
+    model: ir.Model, data: Data, spec: QuantizeSpec, bias: bool, progress: Progress | None
+) -> QuantizeReport:
+    if bias:
+        correct_bias(model, data)
+    total, stage = calibration_data.samples(data), _stage(progress, "calibrate")
+    ranges = calibrate(
+        model, data, spec, make_plan(model).names, progress=lambda done: stage(done, total) if stage else None
+    )
+    return insert_qdq(model, ranges)
+
+
+def _stage(progress: Progress | None, name: str) -> Any:
+    if progress is None:
+        return None
+    return lambda done, total: progress(name, done, total)
+
+
+def _check_strict(program: Program) -> None:
+    """Errors: ModelError naming the nodes that compute in float."""
+    names = [
+        f"{node.op} ({node.name})"
+        for node in program.nodes
+        if node.op not in _NO_ARITHMETIC and _input_dtype(program, node.inputs[0]) == "f32"
+    ]
+    if names:
+        raise ModelError(f"strict: {len(names)} nodes would run in float: {', '.join(names)}")
+
+
+def _input_dtype(program: Program, name: str) -> str:
+    return program.values[name].dtype if name in program.values else ""
