@@ -1,0 +1,255 @@
+"""Random networks through the core: layouts, halos, buffer reuse and task splits in combination."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from core_programs import Builder, assert_same, check, core_session
+
+from pyruntime import _core, reference
+from pyruntime.program import Program
+
+ISAS = _core.available_isas()
+
+
+class Network:
+    """Grows a random u8 convolutional network; `images` are the values a next node may read."""
+
+    def __init__(self, seed: int) -> None:
+        self.b = Builder(seed)
+        rng = self.b.rng
+        channels = int(rng.choice([1, 3, 4, 16]))
+        height, width = (int(v) for v in rng.integers(4, 18, 2))
+        x = self.b.input("f32", ["N", channels, height, width])
+        y = self.b.node("quantize", [x], "u8", 0.03, int(rng.integers(0, 256)))
+        self.images = [(y, channels, height, width)]
+
+    def pick(self) -> tuple[str, int, int, int]:
+        recent = self.images[-4:]
+        return recent[int(self.b.rng.integers(len(recent)))]
+
+    def push(self, name: str, channels: int, height: int, width: int) -> None:
+        if height > 0 and width > 0:
+            self.images.append((name, channels, height, width))
+
+    def step(self) -> None:
+        rng = self.b.rng
+        grow = [
+            self.conv,
+            self.conv,
+            self.depthwise,
+            self.residual,
+            self.pool,
+            self.element,
+            self.join,
+            self.move,
+        ]
+        grow[int(rng.integers(len(grow)))]()
+
+    def conv(self) -> None:
+        rng = self.b.rng
+        x, c, h, w = self.pick()
+        kernel = tuple(int(k) for k in rng.choice([1, 1, 2, 3, 5], 2))
+        strides = tuple(int(s) for s in rng.choice([1, 1, 2, 3], 2))
+        pads = tuple(int(p) for p in rng.integers(0, 3, 4))
+        rows = (h + pads[0] + pads[2] - kernel[0]) // strides[0] + 1
+        cols = (w + pads[1] + pads[3] - kernel[1]) // strides[1] + 1
+        if rows < 1 or cols < 1:
+            return
+        outputs = int(rng.choice([1, 3, 8, 20, 33, 64]))
+        density = float(rng.choice([1.0, 0.5, 0.1]))
+        self.push(self.b.conv(x, c, outputs, kernel, strides, pads, density=density), outputs, rows, cols)
+
+    def depthwise(self) -> None:
+        x, c, h, w = self.pick()
+        self.push(self.b.conv(x, c, c, (3, 3), pads=(1, 1, 1, 1), groups=c), c, h, w)
+
+    def residual(self) -> None:
+        x, c, h, w = self.pick()
+        self.push(self.b.conv(x, c, c, (3, 3), pads=(1, 1, 1, 1), residual=x), c, h, w)
+
+    def pool(self) -> None:
+        x, c, h, w = self.pick()
+        if h < 3 or w < 3:
+            return
+        value = self.b.program.values[x]
+        window = {"kernel": [3, 3], "strides": [2, 2], "pads": [1, 1, 0, 0], "dilations": [1, 1]}
+        rows, cols = (h - 2) // 2 + 1, (w - 2) // 2 + 1
+        if self.b.rng.random() < 0.5:
+            y = self.b.node("max_pool", [x], "u8", value.scale, value.zero_point, **window)
+        else:
+            y = self.b.node("average_pool", [x], "u8", 0.5, 20, multiplier=0.9, **window)
+        self.push(y, c, rows, cols)
+
+    def element(self) -> None:
+        b = self.b
+        x, c, h, w = self.pick()
+        kind = int(b.rng.integers(4))
+        if kind == 0:
+            table = b.constant(b.rng.integers(0, 256, 256).astype(np.uint8))
+            y = b.node("lut", [x, table], "u8", 0.5, 40)
+        elif kind == 1:
+            gate = b.node("average_pool", [x], "u8", 0.5, 20, multiplier=0.9, **{"global": 1})
+            zeros = {"a_zero_point": 40, "b_zero_point": 20}
+            y = b.node("mul", [x, gate], "u8", 0.5, 40, multiplier=0.01, offset=40.0, **zeros)
+        elif kind == 2:
+            c2 = b.constant(b.rng.integers(0, 256, (1, c, 1, 1)).astype(np.uint8))
+            y = b.node("add", [x, c2], "u8", 0.5, 9, a_multiplier=0.8, b_multiplier=0.3, offset=-3.0)
+        else:
+            y = b.node("dequantize", [x], "f32")
+            y = b.node("unary", [y], "f32", function="relu")
+            y = b.node("quantize", [y], "u8", 0.7, 3)
+        self.push(y, c, h, w)
+
+    def join(self) -> None:
+        x, _, h, w = self.pick()
+        value = self.b.program.values[x]
+        same = [
+            image
+            for image in self.images
+            if image[2:] == (h, w)
+            and (self.b.program.values[image[0]].scale, self.b.program.values[image[0]].zero_point)
+            == (value.scale, value.zero_point)
+        ][-3:]
+        y = self.b.node("concat", [image[0] for image in same], "u8", value.scale, value.zero_point, axis=1)
+        self.push(y, sum(image[1] for image in same), h, w)
+
+    def move(self) -> None:
+        b = self.b
+        x, c, h, w = self.pick()
+        value = b.program.values[x]
+        quantization: tuple[Any, ...] = ("u8", value.scale, value.zero_point)
+        kind = int(b.rng.integers(4))
+        if kind == 0 and h > 2:
+            y = b.node("slice", [x], *quantization, starts=[1], ends=[h], axes=[2], steps=[1])
+            self.push(y, c, h - 1, w)
+        elif kind == 1:
+            pads = [0, 0, 1, 2, 0, 0, 0, 1]
+            self.push(b.node("pad", [x], *quantization, pads=pads, mode="constant", value=5), c, h + 1, w + 3)
+        elif kind == 2 and h * w < 200:
+            target: dict[str, Any] = {"scales": [1.0, 1.0, 2.0, 2.0], "nearest_mode": "floor"}
+            y = b.node(
+                "resize",
+                [x],
+                *quantization,
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                **target,
+            )
+            self.push(y, c, 2 * h, 2 * w)
+        else:
+            y = b.node("transpose", [x], *quantization, perm=[0, 1, 3, 2])
+            self.push(y, c, w, h)
+
+    def finish(self) -> Program:
+        b = self.b
+        x, c, h, w = self.images[-1]
+        value = b.program.values[x]
+        flat = b.node("flatten", [x], "u8", value.scale, value.zero_point, axis=1)
+        weights = b.constant(b.weights(10, c * h * w))
+        logits = b.node("dense", [flat, weights, *b.scales(10, c * h * w)], "f32")
+        return b.finish(logits, *dict.fromkeys(image[0] for image in self.images[-3:]))
+
+
+def network(seed: int, steps: int = 14) -> tuple[Builder, Program]:
+    net = Network(seed)
+    for _ in range(steps):
+        net.step()
+    return net.b, net.finish()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_network(seed: int) -> None:
+    b, program = network(seed)
+    for batch in (1, 3):
+        feed = b.feed(N=batch)
+        results = [check(program, feed, isa, threads) for isa in ISAS for threads in (1, 2, 3)]
+        for other in results[1:]:
+            for first, second in zip(results[0], other, strict=True):
+                assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("weight_format", ["dense", "block4", "bitmask"])
+@pytest.mark.parametrize("seed", range(4))
+def test_weight_formats_agree(seed: int, weight_format: str) -> None:
+    b, program = network(100 + seed)
+    check(program, b.feed(N=2), weight_format=weight_format)
+
+
+def test_forced_format_runs_what_it_says() -> None:
+    b = Builder()
+    x = b.input("u8", ["N", 64, 12, 12], 0.25, 7)
+    program = b.finish(b.conv(x, 64, 64, (1, 1), density=0.2))
+    formats = {row["name"]: row["format"] for row in _core.registry() if row["family"] == "conv_int8"}
+    for wanted in sorted(set(formats.values())):
+        (row,) = core_session(program, weight_format=wanted).kernels()
+        assert formats[row["kernel"]] == wanted
+        assert row["precision"] == ("int8" if wanted == "dense" else f"int8 ({wanted})")
+
+
+def test_concurrent_runs_of_different_shapes() -> None:
+    """One session, eight threads, other batch sizes: results equal those of single runs."""
+    b, program = network(7)
+    session = core_session(program, threads=2)
+    feeds = [b.feed(N=1 + i % 3) for i in range(8)]
+    expected = [reference.run(program, feed) for feed in feeds]
+    failures: list[BaseException] = []
+
+    def work(index: int) -> None:
+        try:
+            for _ in range(20):
+                results = session.run([feeds[index][name] for name in program.inputs])
+                for name, got in zip(program.outputs, results, strict=True):
+                    assert_same(got, expected[index][name], name)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_many_shapes_reuse_a_bounded_number_of_plans() -> None:
+    b, program = network(3)
+    session = core_session(program)
+    for batch in [*range(1, 25), *range(1, 25)]:
+        feed = b.feed(N=batch)
+        results = session.run([feed[name] for name in program.inputs])
+        if batch in (1, 20):
+            expected = reference.run(program, feed)
+            for name, got in zip(program.outputs, results, strict=True):
+                assert_same(got, expected[name], name)
+
+
+def test_profile_adds_up_and_names_every_node() -> None:
+    b, program = network(5)
+    session = core_session(program, threads=2, profiling=True)
+    feed = b.feed(N=2)
+    for _ in range(3):
+        session.run([feed[name] for name in program.inputs])
+    rows = session.profile()
+    assert [row["node"] for row in rows if row["op"] not in ("copy", "other")] == [
+        n.name for n in program.nodes
+    ]
+    assert all(row["calls"] == 3 for row in rows if row["op"] != "copy")
+    assert all(row["microseconds"] >= 0 for row in rows)
+    assert rows[-1]["op"] == "other"
+
+
+def test_kernels_reports_every_node() -> None:
+    _, program = network(5)
+    for isa in ISAS:
+        rows = core_session(program, isa).kernels()
+        assert [row["node"] for row in rows] == [node.name for node in program.nodes]
+        names = {row["name"]: row["isa"] for row in _core.registry()}
+        for row in rows:
+            assert names.get(row["kernel"], "scalar") == row["isa"]
+            assert row["kernel"] in names or row["kernel"].startswith("runtime:")
+            assert ISAS.index(row["isa"]) <= ISAS.index(isa)
+            assert (row["bytes"] > 0) == (row["op"] in ("conv", "dense"))
