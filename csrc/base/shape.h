@@ -21,16 +21,19 @@ inline std::string shape_string(const Shape& shape) {
   return text + "]";
 }
 
-// Product of the dimensions. Throws for a negative dimension or a product beyond kMaxElements.
+// Product of the dimensions. Throws for a negative dimension, or if the nonzero ones multiply beyond
+// kMaxElements (so that strides of empty tensors fit too).
 inline int64_t element_count(const Shape& shape) {
   int64_t product = 1;
+  bool empty = false;
   for (int64_t d : shape) {
     if (d < 0) throw Error("shape " + shape_string(shape) + " has a negative dimension");
-    if (d != 0 && product > kMaxElements / d)
-      throw Error("shape " + shape_string(shape) + " has too many elements");
+    empty = empty || d == 0;
+    if (d == 0) continue;
+    if (product > kMaxElements / d) throw Error("shape " + shape_string(shape) + " has too many elements");
     product *= d;
   }
-  return product;
+  return empty ? 0 : product;
 }
 
 inline Strides contiguous_strides(const Shape& shape) {

@@ -59,6 +59,14 @@ std::string text_of(const py::handle& h, const std::string& what) {
   return h.cast<std::string>();
 }
 
+int64_t whole_number(const py::handle& h, const std::string& what) {
+  try {
+    return h.cast<int64_t>();
+  } catch (const py::cast_error&) {
+    throw Error(what + " holds an integer beyond 64 bits");
+  }
+}
+
 Value value_from(const std::string& name, const py::dict& d) {
   const std::string what = "value '" + name + "'";
   Value v;
@@ -70,7 +78,7 @@ Value value_from(const std::string& name, const py::dict& d) {
       dim.symbol = h.cast<std::string>();
       if (dim.symbol.empty()) throw Error(what + " has a dimension with an empty name");
     } else if (py::isinstance<py::int_>(h)) {
-      dim.size = h.cast<int64_t>();
+      dim.size = whole_number(h, what);
     } else {
       throw Error(what + " has a dimension that is neither an integer nor a name");
     }
@@ -99,20 +107,24 @@ Value constant_from(const std::string& name, const py::array& a) {
 AttributeValue attribute_from(const py::handle& h, const std::string& what) {
   if (py::isinstance<py::str>(h)) return h.cast<std::string>();
   if (py::isinstance<py::bool_>(h)) return static_cast<int64_t>(h.cast<bool>());
-  if (py::isinstance<py::int_>(h)) return h.cast<int64_t>();
+  if (py::isinstance<py::int_>(h)) return whole_number(h, what);
   if (py::isinstance<py::float_>(h)) return h.cast<double>();
   if (!py::isinstance<py::list>(h) && !py::isinstance<py::tuple>(h))
     throw Error(what + " is neither a number, a string nor a list of numbers");
-  bool whole = true;
+  std::vector<int64_t> integers;
+  std::vector<double> numbers;
   for (const py::handle& item : h.cast<py::sequence>()) {
     if (py::isinstance<py::float_>(item)) {
-      whole = false;
-    } else if (!py::isinstance<py::int_>(item)) {
+      numbers.push_back(item.cast<double>());
+    } else if (py::isinstance<py::int_>(item)) {
+      integers.push_back(whole_number(item, what));
+      numbers.push_back(static_cast<double>(integers.back()));
+    } else {
       throw Error(what + " holds something that is no number");
     }
   }
-  if (whole) return h.cast<std::vector<int64_t>>();
-  return h.cast<std::vector<double>>();
+  if (integers.size() == numbers.size()) return integers;
+  return numbers;
 }
 
 std::vector<std::string> names_from(const py::sequence& items, const std::string& what) {

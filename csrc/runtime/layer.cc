@@ -87,6 +87,8 @@ LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t
   if (split_channels) cut_channels();
   if (missing > 1) cut_pixels();
   if (missing > 1 && !split_channels) cut_channels();
+  if (groups * s.images > std::numeric_limits<int>::max() / (s.row_parts * s.col_parts * s.n_parts))
+    throw Error("a layer of " + std::to_string(s.images) + " images is more than one run can take");
   return s;
 }
 

@@ -56,7 +56,16 @@ class Int8Layer {
   Step prepare(const PlanContext& context, LayerGrid grid) const;
 
  private:
-  std::vector<int8_t> matrix(int64_t merge) const;  // dense [n][taps][k] of all groups, `merge` groups in one
+  // Dense [n][taps][k] of all groups, `merge` groups in one.
+  std::vector<int8_t> matrix(int64_t merge) const;
+  // Fractions of nonzero weights and of nonzero blocks of 4 channels in matrix(merge).
+  struct Density {
+    int64_t merge;
+    double weights, blocks;
+  };
+  Density measure_density(int64_t merge) const;
+  struct Choice;
+  void consider(const PlanContext& context, const Density& density, int64_t pixels, Choice* best) const;
   Step prepare_groups(const PlanContext& context, const LayerGrid& grid) const;
   Step prepare_depthwise(const PlanContext& context, const LayerGrid& grid) const;
   struct Requant;
@@ -64,6 +73,7 @@ class Int8Layer {
   NodeInfo info_;
   LayerShape shape_;
   std::shared_ptr<const Requant> requant_;
+  std::vector<Density> densities_;  // one per way of merging groups that is worth a try
 };
 
 // float32 layers: inputs x, w, bias (optional), residual (optional).

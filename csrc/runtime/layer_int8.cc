@@ -104,6 +104,13 @@ Int8Layer::Int8Layer(const NodeInfo& info, const LayerShape& shape) : info_(info
     r->acc_init[o] = static_cast<int32_t>(-zero_point * sum);
   }
   requant_ = std::move(r);
+  // Small groups may run together as one group whose weights are zero off the diagonal.
+  constexpr int64_t kMostChannels = 128;
+  for (int64_t merge = 1; merge <= shape.groups && !shape.depthwise(); ++merge) {
+    if (shape.groups % merge != 0) continue;
+    if (merge > 1 && merge * std::max(shape.k, shape.group_n()) > kMostChannels) break;
+    densities_.push_back(measure_density(merge));
+  }
 }
 
 std::vector<int8_t> Int8Layer::matrix(int64_t merge) const {
@@ -125,87 +132,79 @@ Step Int8Layer::prepare(const PlanContext& context, LayerGrid grid) const {
   return shape_.depthwise() ? prepare_depthwise(context, grid) : prepare_groups(context, grid);
 }
 
-namespace {
-
-// Fractions of nonzero weights and of nonzero blocks of 4 channels.
-struct Density {
-  double weights = 1.0, blocks = 1.0;
-};
-
-Density measure_density(const std::vector<int8_t>& w, int64_t k) {
-  int64_t weights = 0, blocks = 0, block_count = 0;
-  for (size_t row = 0; row < w.size(); row += k) {
-    for (int64_t c = 0; c < k; c += 4, ++block_count) {
-      int nonzero = 0;
-      for (int64_t i = c; i < std::min(k, c + 4); ++i) nonzero += w[row + i] != 0;
-      weights += nonzero;
-      blocks += nonzero != 0;
+Int8Layer::Density Int8Layer::measure_density(int64_t merge) const {
+  const int64_t taps = shape_.taps(), k = shape_.k;
+  const int8_t* w = static_cast<const int8_t*>(info_.constant(1).data);
+  int64_t weights = 0, blocks = 0;
+  for (int64_t o = 0; o < shape_.n; ++o) {
+    const int64_t first = o / shape_.group_n() % merge * k;
+    for (int64_t t = 0; t < taps; ++t) {
+      int64_t last_block = -1;
+      for (int64_t c = 0; c < k; ++c) {
+        if (w[(o * k + c) * taps + t] == 0) continue;
+        ++weights;
+        blocks += (first + c) / 4 != last_block;
+        last_block = (first + c) / 4;
+      }
     }
   }
-  Density d;
-  if (!w.empty()) {
-    d.weights = static_cast<double>(weights) / static_cast<double>(w.size());
-    d.blocks = static_cast<double>(blocks) / static_cast<double>(block_count);
-  }
-  return d;
+  const double rows = static_cast<double>(shape_.n * taps);
+  const double merged_k = static_cast<double>(k * merge);
+  return {merge, static_cast<double>(weights) / (rows * merged_k),
+          static_cast<double>(blocks) / (rows * std::ceil(merged_k / 4))};
 }
+
+namespace {
 
 const char* format_name(WeightFormat f) {
   return f == WeightFormat::dense ? "dense" : f == WeightFormat::block4 ? "block4" : "bitmask";
 }
 
-constexpr double kSparseBelow = 0.6;  // density under which sparse rows are considered
+// Whether a session that asks for `choice` wants this format first.
+bool is_forced(WeightFormatChoice choice, WeightFormat format) {
+  return (choice == WeightFormatChoice::block4 && format == WeightFormat::block4) ||
+         (choice == WeightFormatChoice::bitmask && format == WeightFormat::bitmask);
+}
 
-struct Choice {
+bool is_allowed(WeightFormatChoice choice, WeightFormat format, double density) {
+  constexpr double kSparseBelow = 0.6;             // density under which sparse rows are considered
+  if (format == WeightFormat::dense) return true;  // stands in where the forced format has no row
+  return choice == WeightFormatChoice::automatic ? density < kSparseBelow : is_forced(choice, format);
+}
+
+}  // namespace
+
+struct Int8Layer::Choice {
   const ConvInt8Kernel* kernel = nullptr;
   double cycles = 0.0;  // of the whole layer
   int64_t merge = 1;
 };
 
 // Considers all rows for one way of merging groups.
-void consider(const PlanContext& context, const std::vector<int8_t>& w, int64_t group_n, int64_t taps,
-              int64_t k, int64_t groups, int64_t pixels, int64_t merge, Choice* best) {
+void Int8Layer::consider(const PlanContext& context, const Density& density, int64_t pixels,
+                         Choice* best) const {
   int count = 0;
   const ConvInt8Kernel* rows = conv_int8_kernels(&count);
-  const Density density = measure_density(w, k);
-  const ConvInt8Weights weights{w.data(), static_cast<int>(group_n), static_cast<int>(taps),
-                                static_cast<int>(k)};
-  auto forced = [&](WeightFormat f) {
-    return (context.weight_format == WeightFormatChoice::block4 && f == WeightFormat::block4) ||
-           (context.weight_format == WeightFormatChoice::bitmask && f == WeightFormat::bitmask);
-  };
+  const ConvInt8Weights weights{nullptr, static_cast<int>(shape_.group_n() * density.merge),
+                                static_cast<int>(shape_.taps()), static_cast<int>(shape_.k * density.merge)};
   for (int i = 0; i < count; ++i) {
     const ConvInt8Kernel& row = rows[i];
-    if (!isa_covers(context.isa, row.isa)) continue;
     const double d = row.format == WeightFormat::dense    ? 1.0
                      : row.format == WeightFormat::block4 ? density.blocks
                                                           : density.weights;
-    if (row.format != WeightFormat::dense) {
-      if (context.weight_format == WeightFormatChoice::dense) continue;
-      if (context.weight_format == WeightFormatChoice::automatic && d >= kSparseBelow) continue;
-      if (context.weight_format != WeightFormatChoice::automatic && !forced(row.format)) continue;
-    }
-    double cycles = row.cost(weights, d, pixels) * static_cast<double>(groups);
-    if (forced(row.format)) cycles *= 1e-9;  // dense rows only stand in where the forced format has none
-    if (best->kernel != nullptr && cycles >= best->cycles) continue;
-    *best = {&row, cycles, merge};
+    if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format, d)) continue;
+    double cycles = row.cost(weights, d, pixels) * static_cast<double>(shape_.groups / density.merge);
+    if (is_forced(context.weight_format, row.format)) cycles *= 1e-9;
+    if (best->kernel == nullptr || cycles < best->cycles) *best = {&row, cycles, density.merge};
   }
   if (best->kernel == nullptr)
     throw Error(std::string("no conv_int8 kernel is usable under ISA ") + isa_name(context.isa));
 }
 
-}  // namespace
-
 Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid) const {
   const int64_t taps = shape_.taps(), pixels = grid.pixels();
   Choice choice;
-  for (int64_t merge = 1; merge <= shape_.groups; ++merge) {
-    // Small groups may run together as one group whose weights are zero off the diagonal.
-    if (shape_.groups % merge != 0) continue;
-    if (merge > 1 && merge * std::max(shape_.k, shape_.group_n()) > 128) break;
-    consider(context, matrix(merge), shape_.group_n() * merge, taps, shape_.k * merge, shape_.groups / merge,
-             pixels, merge, &choice);
-  }
+  for (const Density& density : densities_) consider(context, density, pixels, &choice);
   const ConvInt8Kernel& kernel = *choice.kernel;
   const int64_t groups = shape_.groups / choice.merge;
   const int64_t n = shape_.group_n() * choice.merge, k = shape_.k * choice.merge;

@@ -59,11 +59,15 @@ Tensor plain_tensor(DType dtype, const Shape& shape) {
 Tensor channels_last_tensor(DType dtype, const Shape& shape, const Halo& halo) {
   Tensor t{dtype, shape, Strides(shape.size(), 1), halo};
   const size_t last = shape.size() - 1;
+  Shape padded = shape;
+  padded[last] += std::max(halo.left, halo.right);
+  if (last == 3) padded[2] += std::max(halo.top, halo.bottom);
+  element_count(padded);  // throws if the strides would not fit
   t.strides[1] = 1;
   t.strides[last] = shape[1];
-  const int64_t row = (shape[last] + std::max(halo.left, halo.right)) * shape[1];
+  const int64_t row = padded[last] * shape[1];
   if (last == 3) t.strides[2] = row;
-  t.strides[0] = last == 3 ? row * (shape[2] + std::max(halo.top, halo.bottom)) : row;
+  t.strides[0] = last == 3 ? row * padded[2] : row;
   return t;
 }
 

@@ -3,10 +3,25 @@
 #include <chrono>
 #include <cstring>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
 #include "runtime/plan_builder.h"
 #include "runtime/strided_copy.h"
 
 namespace pyruntime {
+namespace {
+
+size_t physical_memory() {
+#if defined(_SC_PHYS_PAGES)
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGE_SIZE);
+  if (pages > 0 && page > 0) return static_cast<size_t>(pages) * static_cast<size_t>(page);
+#endif
+  return SIZE_MAX / 2;
+}
+
+}  // namespace
 
 std::vector<Shape> infer_shapes(const Program& program, const Operators& operators,
                                 const std::vector<Shape>& input_shapes) {
@@ -22,7 +37,10 @@ std::vector<Shape> infer_shapes(const Program& program, const Operators& operato
     Shape& out = shapes[node.output];
     try {
       out = operators[i]->infer(inputs);
-      element_count(out);
+      const size_t bytes =
+          static_cast<size_t>(element_count(out)) * dtype_size(program.values[node.output].dtype);
+      if (bytes > physical_memory())
+        throw Error("an output of " + std::to_string(bytes) + " bytes exceeds the memory");
     } catch (const Error& error) {
       const std::string message = error.what();
       if (message.rfind("node '", 0) == 0) throw;
@@ -39,6 +57,9 @@ Plan::Plan(const Program& program, const Operators& operators, const std::vector
            const PlanOptions& options, WeightCache* cache)
     : num_threads_(options.num_threads) {
   PlanBuilder(*this, program, operators, options, cache).build(input_shapes);
+  const size_t bytes = arena_bytes_ + scratch_stride_ * static_cast<size_t>(num_threads_);
+  if (bytes > physical_memory())
+    throw Error("a run needs " + std::to_string(bytes) + " bytes of working memory, more than there is");
 }
 
 std::unique_ptr<Workspace> Plan::take_workspace() const {

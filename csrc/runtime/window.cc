@@ -23,9 +23,9 @@ std::vector<int64_t> read_list(const NodeInfo& info, const char* name, size_t co
 
 int64_t output_size(const NodeInfo& info, int64_t in, int64_t before, int64_t after, int64_t extent,
                     int64_t stride, bool ceil_mode) {
+  if (in == 0) return 0;
   const int64_t room = in + before + after - extent;
   if (room < 0) {
-    if (in == 0) return 0;
     info.fail("has a window of " + std::to_string(extent) + " cells on an input of " + std::to_string(in) +
               " cells with pads " + std::to_string(before) + " and " + std::to_string(after));
   }

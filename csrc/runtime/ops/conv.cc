@@ -89,6 +89,9 @@ class Conv : public Operator {
   }
 
   Step prepare(const PlanContext& context) const override {
+    for (int64_t d : context.output.t.shape) {
+      if (d >= int64_t{1} << 31) info_.fail("has an output of shape " + shape_string(context.output.t.shape));
+    }
     const Operand residual = info_.has_input(residual_) ? context.inputs[residual_] : Operand();
     return layer_.prepare(context, make_grid(shape_, context.inputs[0], context.output, residual));
   }

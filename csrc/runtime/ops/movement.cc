@@ -239,17 +239,16 @@ class Reshape : public Operator {
     const int64_t count = element_count(in);
     if (unknown >= 0) {
       // Of an empty tensor the nonzero dimensions decide: [0, 4, 6] as [0, -1] is [0, 24].
-      int64_t have = count, divisor = known;
-      if (known == 0) {
-        have = divisor = 1;
-        for (int64_t d : in) have *= d > 0 ? d : 1;
-        for (int64_t d : out) divisor *= d > 0 ? d : 1;
-      }
-      out[unknown] = have / divisor;
+      out[unknown] = known == 0 ? nonzero_count(in) / nonzero_count(out) : count / known;
     }
     if (element_count(out) != count)
       info_.fail("cannot give " + shape_string(in) + " the shape " + shape_string(target_));
     return out;
+  }
+
+  static int64_t nonzero_count(Shape shape) {
+    for (int64_t& d : shape) d = d > 0 ? d : 1;
+    return element_count(shape);
   }
 
   Shape flattened(const Shape& in) const {

@@ -108,7 +108,8 @@ class Pool : public Operator {
     const int64_t units = out.images * out.rows;
     Step step;
     step.tasks = static_cast<int>(std::min<int64_t>(units, tasks_for_cycles(cycles, context.num_threads)));
-    step.scratch_bytes = static_cast<size_t>(w.kh * w.kw) * sizeof(void*);
+    step.scratch_bytes =
+        static_cast<size_t>(std::min(w.kh, in.rows) * std::min(w.kw, in.cols)) * sizeof(void*);
     const int tasks = step.tasks;
     const Args args = {w,
                        maximum_,
@@ -150,30 +151,34 @@ class Pool : public Operator {
     T* y = reinterpret_cast<T*>(out_row);
     const int channels = static_cast<int>(in.channels);
     const int64_t top = row * w.stride_h - w.top;
-    const int64_t padded_rows = inside(w.kh, w.dilation_h, top, -w.top, in.rows + w.bottom);
+    const Taps down = taps_inside(w.kh, w.dilation_h, top, 0, in.rows);
+    const int64_t padded_rows = taps_inside(w.kh, w.dilation_h, top, -w.top, in.rows + w.bottom).count();
     for (int64_t col = 0; col < out.cols; ++col, y += out.col_pitch) {
       const int64_t left = col * w.stride_w - w.left;
       int count = 0;
-      for (int64_t i = 0; i < w.kh; ++i) {
-        const int64_t r = top + i * w.dilation_h;
-        if (r < 0 || r >= in.rows) continue;
-        for (int64_t j = 0; j < w.kw; ++j) {
-          const int64_t c = left + j * w.dilation_w;
-          if (c >= 0 && c < in.cols) cells[count++] = x + r * in.row_pitch + c * in.col_pitch;
-        }
+      const Taps across = taps_inside(w.kw, w.dilation_w, left, 0, in.cols);
+      for (int64_t i = down.begin; i < down.end; ++i) {
+        const T* cell_row = x + (top + i * w.dilation_h) * in.row_pitch + left * in.col_pitch;
+        for (int64_t j = across.begin; j < across.end; ++j)
+          cells[count++] = cell_row + j * w.dilation_w * in.col_pitch;
       }
       int64_t divisor = count;
       if (args.include_pad)
-        divisor = padded_rows * inside(w.kw, w.dilation_w, left, -w.left, in.cols + w.right);
+        divisor = padded_rows * taps_inside(w.kw, w.dilation_w, left, -w.left, in.cols + w.right).count();
       reduce(kernel, args, cells, count, std::max<int64_t>(divisor, 1), channels, y);
     }
   }
 
-  // Taps of one axis that fall into [lo, hi).
-  static int64_t inside(int64_t taps, int64_t dilation, int64_t start, int64_t lo, int64_t hi) {
-    int64_t n = 0;
-    for (int64_t i = 0; i < taps; ++i) n += start + i * dilation >= lo && start + i * dilation < hi;
-    return n;
+  struct Taps {
+    int64_t begin, end;
+    int64_t count() const { return end - begin; }
+  };
+
+  // Taps i of one axis whose cell start + i * dilation lies in [lo, hi).
+  static Taps taps_inside(int64_t taps, int64_t dilation, int64_t start, int64_t lo, int64_t hi) {
+    const int64_t begin = start >= lo ? 0 : (lo - start + dilation - 1) / dilation;
+    const int64_t end = hi <= start ? 0 : (hi - start + dilation - 1) / dilation;
+    return {std::min(begin, taps), std::max(std::min(begin, taps), std::min(end, taps))};
   }
 
   static void reduce(const PoolKernels& kernel, const Args& args, const uint8_t** cells, int count,
