@@ -1,10 +1,11 @@
 // The epilogue of kernels/requantize.h on AVX-512 vectors of 16 accumulators (one pixel, 16 channels each).
 //
-// For u8 output only the upper bound is applied in float: min(hi, f) keeps vcvtps2dq from overflowing
-// upwards, an overflow downwards gives INT_MIN, which the saturating packs turn into 0, and the lower bound
-// follows on packed bytes. vpackusdw and vpackuswb work within 128-bit lanes; one vpermd restores the order
-// of four packed vectors. Include in AVX-512 sources only: everything is forced inline, nothing may be linked
-// as a shared copy.
+// u8 output without residual has a fast form for accumulators whose scaled values are known to fit s32
+// (requantize_fits_s32): no clamp in float, the packs saturate to [0, 255] and the bounds follow on packed
+// bytes. vpackssdw and vpackuswb work within 128-bit lanes; one vpermd restores the order of four packed
+// vectors.
+//
+// Include in AVX-512 sources only: everything is forced inline, nothing may be linked as a shared copy.
 #pragma once
 
 #include <immintrin.h>
@@ -21,29 +22,50 @@ namespace pyruntime {
                          _mm512_loadu_ps(q.offset + channel));
 }
 
-// u8 output without residual: s32 values that the packs below saturate to [0, 255]; the lower bound is still
-// to apply.
-[[gnu::always_inline]] static inline __m512i requantize_to_s32(const Requantize& q, __m512i acc,
-                                                               int channel) {
-  return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(q.hi), requantize_scale(q, acc, channel)));
+[[gnu::always_inline]] static inline __mmask16 requantize_mask16(int channels) {
+  return channels >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << channels) - 1u);
 }
 
-// Four vectors of 16 -> 64 bytes in order, lower bound applied.
+// True if the scaled values of the channels [begin, end) fit s32 for sums of products up to `products` in
+// magnitude.
+[[gnu::always_inline]] static inline bool requantize_fits_s32(const Requantize& q, int begin, int end,
+                                                              float products) {
+  unsigned beyond = 0;
+  for (int channel = begin; channel < end; channel += 16) {
+    const __m512 init = _mm512_abs_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(q.acc_init + channel)));
+    const __m512 scale = _mm512_abs_ps(_mm512_loadu_ps(q.multiplier + channel));
+    const __m512 offset = _mm512_abs_ps(_mm512_loadu_ps(q.offset + channel));
+    const __m512 largest = _mm512_fmadd_ps(_mm512_add_ps(init, _mm512_set1_ps(products)), scale, offset);
+    const __mmask16 used = requantize_mask16(end - channel);
+    beyond |= _mm512_mask_cmp_ps_mask(used, largest, _mm512_set1_ps(2e9f), _CMP_NLT_UQ);  // NaN counts
+  }
+  return beyond == 0;
+}
+
+// Fast form: rounded values, to be packed.
+[[gnu::always_inline]] static inline __m512i requantize_to_s32(const Requantize& q, __m512i acc,
+                                                               int channel) {
+  return _mm512_cvtps_epi32(requantize_scale(q, acc, channel));
+}
+
+// Fast form: clamped bytes of two vectors of words (_mm512_packs_epi32), in the order of that pack.
+[[gnu::always_inline]] static inline __m512i requantize_words(const Requantize& q, __m512i a, __m512i b) {
+  const __m512i lo = _mm512_set1_epi8(static_cast<char>(static_cast<int>(q.lo)));
+  const __m512i hi = _mm512_set1_epi8(static_cast<char>(static_cast<int>(q.hi)));
+  return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), lo), hi);
+}
+
+// Fast form: four vectors of 16 -> 64 clamped bytes in order.
 [[gnu::always_inline]] static inline __m512i requantize_pack(const Requantize& q, __m512i a, __m512i b,
                                                              __m512i c, __m512i d) {
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i bytes = _mm512_packus_epi16(_mm512_packus_epi32(a, b), _mm512_packus_epi32(c, d));
-  const __m512i lo = _mm512_set1_epi8(static_cast<char>(static_cast<int>(q.lo)));
-  return _mm512_permutexvar_epi32(order, _mm512_max_epu8(bytes, lo));
+  const __m512i bytes = requantize_words(q, _mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+  return _mm512_permutexvar_epi32(order, bytes);
 }
 
 // max(f, lo) and min(., hi) give the bounds for NaN as requantize_clamp does.
 [[gnu::always_inline]] static inline __m512 requantize_clamp16(__m512 f, float lo, float hi) {
   return _mm512_min_ps(_mm512_max_ps(f, _mm512_set1_ps(lo)), _mm512_set1_ps(hi));
-}
-
-[[gnu::always_inline]] static inline __mmask16 requantize_mask16(int channels) {
-  return channels >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << channels) - 1u);
 }
 
 // Any kind of output, 16 channels at a time: the first `channels` of them are stored. y and residual point at

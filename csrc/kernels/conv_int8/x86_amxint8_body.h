@@ -19,6 +19,7 @@
 #include <immintrin.h>
 
 #include "kernels/conv_int8/conv_int8.h"
+#include "kernels/conv_int8/epilogue_avx512.h"
 #include "kernels/conv_int8/flatten.h"
 #include "kernels/conv_int8/pack.h"
 #include "kernels/requantize_avx512.h"
@@ -50,6 +51,7 @@ struct Grid {
   int tiles_per_row;
   int chunks;          // of 64 channels per tap
   ptrdiff_t w_stride;  // panel to panel
+  bool general;        // the fast epilogue would not do
 };
 
 Pixels tile_pixels(const Grid& grid, int tile) {
@@ -67,12 +69,13 @@ Pixels tile_pixels(const Grid& grid, int tile) {
 }
 
 // acc: [panel][pixel][16]; panel 1 follows 16 * 16 values later.
-void store_tile(const ConvInt8Args& args, const int32_t* acc, const Pixels& p, int pixels, int channel,
-                int panels) {
+void store_tile(const Grid& grid, const int32_t* acc, const Pixels& p, int channel, int panels) {
+  const ConvInt8Args& args = *grid.args;
+  const int pixels = grid.tile_rows;
   const Requantize& q = args.requantize;
   const ptrdiff_t y_stride = args.y_col_stride;
   const int left = args.n_end - channel;
-  if (q.f32_output || p.residual != nullptr || panels == 1) {
+  if (grid.general || panels == 1) {
     for (int m = 0; m < pixels; ++m) {
       const uint8_t* residual = p.residual == nullptr ? nullptr : p.residual + m * q.residual_col_stride;
       for (int j = 0; j < panels; ++j) {
@@ -98,8 +101,7 @@ void store_tile(const ConvInt8Args& args, const int32_t* acc, const Pixels& p, i
 
 void finish(const Grid& grid, const Finished& block) {
   for (int i = 0; i < block.tiles; ++i) {
-    store_tile(*grid.args, block.scratch + 512 * i, block.pixels[i], grid.tile_rows, block.channel,
-               block.panels);
+    store_tile(grid, block.scratch + 512 * i, block.pixels[i], block.channel, block.panels);
   }
 }
 
@@ -176,6 +178,7 @@ void run_amx(const ConvInt8Args& given) {
   grid.tiles_per_row = (args.cols + 15) / 16;
   grid.tile_rows = (args.cols + grid.tiles_per_row - 1) / grid.tiles_per_row;
   grid.chunks = (args.k + 63) / 64;
+  grid.general = conv_int8::needs_general_epilogue(args);
   grid.w_stride = conv_int8::panel16_stride(args.taps, args.k, 64);
 
   AmxConfig config;

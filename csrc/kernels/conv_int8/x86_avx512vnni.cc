@@ -10,6 +10,7 @@
 #include <immintrin.h>
 
 #include "kernels/conv_int8/conv_int8.h"
+#include "kernels/conv_int8/epilogue_avx512.h"
 #include "kernels/conv_int8/flatten.h"
 #include "kernels/conv_int8/pack.h"
 #include "kernels/requantize_avx512.h"
@@ -36,6 +37,7 @@ struct Tile {
   const uint8_t* residual;
   ptrdiff_t residual_stride;
   const Requantize* requantize;
+  bool general;  // the fast epilogue would not do
 };
 
 // The general epilogue works from memory, so that it exists once and not per tile shape.
@@ -133,7 +135,7 @@ void run_tile(const Tile& t) {
       for (int i = 0; i < (M + 2) / 3; ++i) x[i] += 4;
     }
   }
-  if (t.requantize->f32_output || t.residual != nullptr) {
+  if (t.general) {
     __m512i memory[M * NV];
 #pragma GCC unroll 28
     for (int i = 0; i < M * NV; ++i) memory[i] = acc[i];
@@ -167,7 +169,7 @@ constexpr TileFunction kTiles[kMaxPixels][kMaxPanels] = {
 int panels_for(int pixels) { return pixels <= 3 ? 8 : pixels <= 6 ? 4 : pixels <= 9 ? 3 : 2; }
 
 // All pixels for the panels [panel_begin, panel_end).
-void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end) {
+void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end, bool general) {
   const Requantize& q = args.requantize;
   const int tiles = (args.cols + kMaxPixels - 1) / kMaxPixels;
   const int small = args.cols / tiles,
@@ -182,6 +184,7 @@ void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end) {
   t.y_stride = args.y_col_stride;
   t.residual_stride = q.residual_col_stride;
   t.requantize = &q;
+  t.general = general;
   for (int row = 0; row < args.rows; ++row) {
     t.x = args.x + row * args.x_row_stride;
     t.y = static_cast<uint8_t*>(args.y) + row * args.y_row_stride;
@@ -209,13 +212,14 @@ void run_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Args& given) {
   const ConvInt8Args args = conv_int8::flatten(given);
   const int panel_begin = args.n_begin / 16, panel_end = (args.n_end + 15) / 16;
   const ptrdiff_t bytes = (panel_end - panel_begin) * conv_int8::panel16_stride(args.taps, args.k, 4);
+  const bool general = conv_int8::needs_general_epilogue(args);
   if (bytes <= kWeightsInL2) {
-    run_panels(args, panel_begin, panel_end);
+    run_panels(args, panel_begin, panel_end, general);
     return;
   }
   const int step = panels_for(args.cols < kMaxPixels ? args.cols : kMaxPixels);
   for (int p = panel_begin; p < panel_end; p += step) {
-    run_panels(args, p, panel_end - p < step ? panel_end : p + step);
+    run_panels(args, p, panel_end - p < step ? panel_end : p + step, general);
   }
 }
 

@@ -105,20 +105,13 @@ struct RowPointers {  // of one output row, at channel 0 of the block, segment b
   }
 }
 
-// True if the fast epilogue would not do: f32 output, a residual, or scaled values that may leave s32 (|acc|
-// is at most 255 * 128 per tap and the first value).
+// True if the fast epilogue would not do: f32 output, a residual, or scaled values that may leave s32.
 bool needs_general(const DepthwiseInt8Args& args, const Block& b) {
   const Requantize& q = args.requantize;
-  const float products = 32640.0f * static_cast<float>(args.kh * args.kw);
-  bool fits = true;
-  for (int i = 0; i < 64; ++i) {
-    const float first = static_cast<float>(b.acc_init[i]);
-    const float acc = products + (first < 0.0f ? -first : first);
-    const float scale = b.multiplier[i] < 0.0f ? -b.multiplier[i] : b.multiplier[i];
-    const float offset = b.offset[i] < 0.0f ? -b.offset[i] : b.offset[i];
-    fits = fits && acc * scale + offset < 2e9f;
-  }
-  return q.f32_output || q.residual != nullptr || !fits;
+  if (q.f32_output || q.residual != nullptr) return true;
+  const float products =
+      32640.0f * static_cast<float>(args.kh) * static_cast<float>(args.kw);  // 255 * 128 each
+  return !requantize_fits_s32(q, b.channel, b.channel + b.channels, products);
 }
 
 [[gnu::always_inline]] inline __m512i to_s32(const Block& b, __m512i acc, int v) {
@@ -130,9 +123,7 @@ bool needs_general(const DepthwiseInt8Args& args, const Block& b) {
 // Output o of every segment from the words of vectors 0, 1 and 2, 3 (_mm512_packs_epi32).
 [[gnu::always_inline]] inline void store_words(const Block& b, __m512i low, __m512i high,
                                                const RowPointers& p, int o, int pixels) {
-  const __m512i lo = _mm512_set1_epi8(static_cast<char>(static_cast<int>(b.args->requantize.lo)));
-  const __m512i hi = _mm512_set1_epi8(static_cast<char>(static_cast<int>(b.args->requantize.hi)));
-  const __m512i bytes = _mm512_min_epu8(hi, _mm512_max_epu8(lo, _mm512_packus_epi16(low, high)));
+  const __m512i bytes = requantize_words(b.args->requantize, low, high);
   const ptrdiff_t at = o * b.args->y_col_stride + b.channel;
   const __mmask64 mask = _bzhi_u64(~0ull, static_cast<unsigned>(b.channels));
   if (pixels == 1) {
