@@ -39,7 +39,36 @@ namespace pyruntime {
     const __mmask16 used = requantize_mask16(end - channel);
     beyond |= _mm512_mask_cmp_ps_mask(used, largest, _mm512_set1_ps(2e9f), _CMP_NLT_UQ);  // NaN counts
   }
+  if (q.residual != nullptr) {  // q1 and the residual are bytes
+    const float sum = 255.0f * (__builtin_fabsf(q.a_multiplier) + __builtin_fabsf(q.b_multiplier));
+    if (!(sum + __builtin_fabsf(q.add_offset) < 2e9f)) return false;
+  }
   return beyond == 0;
+}
+
+// max(f, lo) and min(., hi) give the bounds for NaN as requantize_clamp does.
+[[gnu::always_inline]] static inline __m512 requantize_clamp16(__m512 f, __m512 lo, __m512 hi) {
+  return _mm512_min_ps(_mm512_max_ps(f, lo), hi);
+}
+
+// What the fast form needs of a Requantize, as local vectors: stores to y cannot force them to be loaded
+// again.
+struct RequantizeVectors {
+  __m512i lowest, highest;  // bounds of the result, bytes
+  __m512 lo, hi, a_multiplier, b_multiplier, add_offset;
+};
+
+[[gnu::always_inline]] static inline RequantizeVectors requantize_vectors(const Requantize& q) {
+  const bool add = q.residual != nullptr;
+  RequantizeVectors v;
+  v.lowest = _mm512_set1_epi8(static_cast<char>(static_cast<int>(add ? q.add_lo : q.lo)));
+  v.highest = _mm512_set1_epi8(static_cast<char>(static_cast<int>(add ? q.add_hi : q.hi)));
+  v.lo = _mm512_set1_ps(q.lo);
+  v.hi = _mm512_set1_ps(q.hi);
+  v.a_multiplier = _mm512_set1_ps(q.a_multiplier);
+  v.b_multiplier = _mm512_set1_ps(q.b_multiplier);
+  v.add_offset = _mm512_set1_ps(q.add_offset);
+  return v;
 }
 
 // Fast form: rounded values, to be packed.
@@ -48,24 +77,30 @@ namespace pyruntime {
   return _mm512_cvtps_epi32(requantize_scale(q, acc, channel));
 }
 
+// Fast form with a residual; `bytes` are those of the 16 channels.
+[[gnu::always_inline]] static inline __m512i requantize_residual_to_s32(const Requantize& q,
+                                                                        const RequantizeVectors& v,
+                                                                        __m512i acc, int channel,
+                                                                        __m128i bytes) {
+  const __m512 f = requantize_clamp16(requantize_scale(q, acc, channel), v.lo, v.hi);
+  const __m512 q1 = _mm512_roundscale_ps(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 r = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+  const __m512 other = _mm512_fmadd_ps(r, v.b_multiplier, v.add_offset);
+  return _mm512_cvtps_epi32(_mm512_fmadd_ps(q1, v.a_multiplier, other));
+}
+
 // Fast form: clamped bytes of two vectors of words (_mm512_packs_epi32), in the order of that pack.
-[[gnu::always_inline]] static inline __m512i requantize_words(const Requantize& q, __m512i a, __m512i b) {
-  const __m512i lo = _mm512_set1_epi8(static_cast<char>(static_cast<int>(q.lo)));
-  const __m512i hi = _mm512_set1_epi8(static_cast<char>(static_cast<int>(q.hi)));
-  return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), lo), hi);
+[[gnu::always_inline]] static inline __m512i requantize_words(const RequantizeVectors& v, __m512i a,
+                                                              __m512i b) {
+  return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), v.lowest), v.highest);
 }
 
 // Fast form: four vectors of 16 -> 64 clamped bytes in order.
-[[gnu::always_inline]] static inline __m512i requantize_pack(const Requantize& q, __m512i a, __m512i b,
+[[gnu::always_inline]] static inline __m512i requantize_pack(const RequantizeVectors& v, __m512i a, __m512i b,
                                                              __m512i c, __m512i d) {
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i bytes = requantize_words(q, _mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+  const __m512i bytes = requantize_words(v, _mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
   return _mm512_permutexvar_epi32(order, bytes);
-}
-
-// max(f, lo) and min(., hi) give the bounds for NaN as requantize_clamp does.
-[[gnu::always_inline]] static inline __m512 requantize_clamp16(__m512 f, float lo, float hi) {
-  return _mm512_min_ps(_mm512_max_ps(f, _mm512_set1_ps(lo)), _mm512_set1_ps(hi));
 }
 
 // Any kind of output, 16 channels at a time: the first `channels` of them are stored. y and residual point at
@@ -74,7 +109,8 @@ namespace pyruntime {
 [[gnu::always_inline]] static inline void requantize_store16(const Requantize& q, __m512i acc, int channel,
                                                              int channels, const uint8_t* residual, void* y) {
   const __mmask16 mask = requantize_mask16(channels);
-  __m512 f = requantize_clamp16(requantize_scale(q, acc, channel), q.lo, q.hi);
+  __m512 f =
+      requantize_clamp16(requantize_scale(q, acc, channel), _mm512_set1_ps(q.lo), _mm512_set1_ps(q.hi));
   if (q.f32_output) {
     _mm512_mask_storeu_ps(static_cast<float*>(y) + channel, mask, f);
     return;
@@ -83,7 +119,8 @@ namespace pyruntime {
     const __m512 r = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, residual + channel)));
     const __m512 other = _mm512_fmadd_ps(r, _mm512_set1_ps(q.b_multiplier), _mm512_set1_ps(q.add_offset));
     const __m512 q1 = _mm512_roundscale_ps(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    f = requantize_clamp16(_mm512_fmadd_ps(q1, _mm512_set1_ps(q.a_multiplier), other), q.add_lo, q.add_hi);
+    f = requantize_clamp16(_mm512_fmadd_ps(q1, _mm512_set1_ps(q.a_multiplier), other),
+                           _mm512_set1_ps(q.add_lo), _mm512_set1_ps(q.add_hi));
   }
   _mm512_mask_cvtepi32_storeu_epi8(static_cast<uint8_t*>(y) + channel, mask, _mm512_cvtps_epi32(f));
 }

@@ -11,7 +11,7 @@ namespace conv_int8 {
 // 128.
 [[gnu::always_inline]] static inline bool needs_general_epilogue(const ConvInt8Args& args) {
   const Requantize& q = args.requantize;
-  if (q.f32_output || q.residual != nullptr) return true;
+  if (q.f32_output) return true;
   const float products = 32640.0f * static_cast<float>(args.taps) * static_cast<float>(args.k);
   return !requantize_fits_s32(q, args.n_begin, args.n_end, products);
 }

@@ -85,14 +85,25 @@ void store_tile(const Grid& grid, const int32_t* acc, const Pixels& p, int chann
     }
     return;
   }
+  const RequantizeVectors constants = requantize_vectors(q);
   const __mmask32 mask =
       static_cast<__mmask32>(_bzhi_u64(~0ull, static_cast<unsigned>(left < 32 ? left : 32)));
   for (int m = 0; m < pixels; m += 2) {
     const int32_t* pixel = acc + 16 * m;  // an odd count packs one unused row of the scratch
-    const __m512i bytes = requantize_pack(q, requantize_to_s32(q, _mm512_load_si512(pixel), channel),
-                                          requantize_to_s32(q, _mm512_load_si512(pixel + 256), channel + 16),
-                                          requantize_to_s32(q, _mm512_load_si512(pixel + 16), channel),
-                                          requantize_to_s32(q, _mm512_load_si512(pixel + 272), channel + 16));
+    const int next = m + 1 < pixels ? 1 : 0;
+    __m512i v[4];
+    for (int i = 0; i < 4; ++i) {
+      const __m512i value = _mm512_load_si512(pixel + 256 * (i % 2) + 16 * (i / 2));
+      const int first = channel + 16 * (i % 2);
+      if (p.residual != nullptr) {
+        const uint8_t* residual = p.residual + (m + i / 2 * next) * q.residual_col_stride + first;
+        const __m128i bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask >> (16 * (i % 2))), residual);
+        v[i] = requantize_residual_to_s32(q, constants, value, first, bytes);
+      } else {
+        v[i] = requantize_to_s32(q, value, first);
+      }
+    }
+    const __m512i bytes = requantize_pack(constants, v[0], v[1], v[2], v[3]);
     uint8_t* y = p.y + m * y_stride + channel;
     _mm256_mask_storeu_epi8(y, mask, _mm512_castsi512_si256(bytes));
     if (m + 1 < pixels) _mm256_mask_storeu_epi8(y + y_stride, mask, _mm512_extracti64x4_epi64(bytes, 1));

@@ -19,6 +19,7 @@ namespace pyruntime {
 namespace {
 
 constexpr int kMaxPixels = 14;
+constexpr int kMaxPixelsResidual = 10;  // leaves registers for the constants of the longer epilogue
 constexpr int kMaxPanels = 8;
 constexpr ptrdiff_t kPrefetchBytes = 1024;      // ahead of each weight stream, matrix-vector tiles only
 constexpr ptrdiff_t kWeightsInL2 = 512 * 1024;  // more: read every weight once, the activations several times
@@ -52,9 +53,10 @@ struct Tile {
   }
 }
 
-template <int M, int NV>
+template <int M, int NV, bool RESIDUAL>
 [[gnu::always_inline]] inline void store_u8(const Tile& t, const __m512i (&acc)[M * NV]) {
   const Requantize& q = *t.requantize;
+  const RequantizeVectors constants = requantize_vectors(q);
   constexpr int kPixels = NV == 1 ? 4 : NV == 2 ? 2 : 1;  // pixels whose bytes fill one vector
   constexpr int kVectors = NV <= 4 ? NV : 4;
 #pragma GCC unroll 2
@@ -70,9 +72,22 @@ template <int M, int NV>
       for (int i = 0; i < 4; ++i) {
         const int pixel = m + i / kVectors, panel = j + i % kVectors;
         const bool used = i / kVectors < kPixels && pixel < M && panel < NV;
-        v[i] = used ? requantize_to_s32(q, acc[pixel * NV + panel], t.channel + 16 * panel) : v[0];
+        if (!used) {
+          v[i] = v[0];
+          continue;
+        }
+        const __m512i value = acc[pixel * NV + panel];
+        const int first = t.channel + 16 * panel;
+        if (RESIDUAL) {
+          const uint8_t* residual = t.residual + pixel * t.residual_stride + first;
+          const __m128i bytes =
+              _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask >> (16 * (panel - j))), residual);
+          v[i] = requantize_residual_to_s32(q, constants, value, first, bytes);
+        } else {
+          v[i] = requantize_to_s32(q, value, first);
+        }
       }
-      const __m512i bytes = requantize_pack(q, v[0], v[1], v[2], v[3]);
+      const __m512i bytes = requantize_pack(constants, v[0], v[1], v[2], v[3]);
       uint8_t* y = t.y + m * t.y_stride + channel;
       if (kPixels == 1) {
         _mm512_mask_storeu_epi8(y, mask, bytes);
@@ -140,8 +155,10 @@ void run_tile(const Tile& t) {
 #pragma GCC unroll 28
     for (int i = 0; i < M * NV; ++i) memory[i] = acc[i];
     store_general(t, memory, M, NV);
+  } else if (t.residual != nullptr) {
+    store_u8<M, NV, true>(t, acc);
   } else {
-    store_u8<M, NV>(t, acc);
+    store_u8<M, NV, false>(t, acc);
   }
 }
 
@@ -171,7 +188,8 @@ int panels_for(int pixels) { return pixels <= 3 ? 8 : pixels <= 6 ? 4 : pixels <
 // All pixels for the panels [panel_begin, panel_end).
 void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end, bool general) {
   const Requantize& q = args.requantize;
-  const int tiles = (args.cols + kMaxPixels - 1) / kMaxPixels;
+  const int max_pixels = q.residual == nullptr ? kMaxPixels : kMaxPixelsResidual;
+  const int tiles = (args.cols + max_pixels - 1) / max_pixels;
   const int small = args.cols / tiles,
             larger = args.cols % tiles;  // the first `larger` tiles have one pixel more
   Tile t;

@@ -123,7 +123,7 @@ bool needs_general(const DepthwiseInt8Args& args, const Block& b) {
 // Output o of every segment from the words of vectors 0, 1 and 2, 3 (_mm512_packs_epi32).
 [[gnu::always_inline]] inline void store_words(const Block& b, __m512i low, __m512i high,
                                                const RowPointers& p, int o, int pixels) {
-  const __m512i bytes = requantize_words(b.args->requantize, low, high);
+  const __m512i bytes = requantize_words(requantize_vectors(b.args->requantize), low, high);
   const ptrdiff_t at = o * b.args->y_col_stride + b.channel;
   const __mmask64 mask = _bzhi_u64(~0ull, static_cast<unsigned>(b.channels));
   if (pixels == 1) {
