@@ -92,6 +92,10 @@ LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t
   return s;
 }
 
+bool taps_fold(const LayerShape& shape, const LayerGrid& grid, int64_t item) {
+  return shape.kw > 1 && shape.groups == 1 && grid.tap_col == shape.k * item;
+}
+
 std::vector<int32_t> tap_offsets(const LayerShape& shape, const LayerGrid& grid) {
   std::vector<int32_t> offsets;
   for (int64_t i = 0; i < shape.kh; ++i) {

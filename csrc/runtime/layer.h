@@ -56,16 +56,19 @@ class Int8Layer {
   Step prepare(const PlanContext& context, LayerGrid grid) const;
 
  private:
-  // Dense [n][taps][k] of all groups, `merge` groups in one.
-  std::vector<int8_t> matrix(int64_t merge) const;
-  // Fractions of nonzero weights and of nonzero blocks of 4 channels in matrix(merge).
-  struct Density {
-    int64_t merge;
-    double weights, blocks;
+  // One way to hand the layer to a kernel: `merge` groups run as one (weights off the diagonal are zero), and
+  // the taps of a row may be `folded` into one tap of kw * k channels, which are contiguous in memory.
+  struct Packing {
+    int64_t merge, groups, n, taps, k;  // n and k per merged group
+    bool folded;
+    double weights, blocks;  // fractions of nonzero weights and of nonzero blocks of 4 channels
   };
-  Density measure_density(int64_t merge) const;
   struct Choice;
-  void consider(const PlanContext& context, const Density& density, int64_t pixels, Choice* best) const;
+  Packing make_packing(int64_t merge, bool folded) const;
+  std::vector<int8_t> matrix(int64_t merge) const;  // [n][taps][k] of all merged groups
+  void consider(const PlanContext& context, const Packing& packing, int64_t pixels, Choice* best) const;
+  std::shared_ptr<const AlignedBuffer> pack(const PlanContext& context, const Choice& choice,
+                                            std::vector<size_t>* group_offset) const;
   Step prepare_groups(const PlanContext& context, const LayerGrid& grid) const;
   Step prepare_depthwise(const PlanContext& context, const LayerGrid& grid) const;
   struct Requant;
@@ -73,7 +76,7 @@ class Int8Layer {
   NodeInfo info_;
   LayerShape shape_;
   std::shared_ptr<const Requant> requant_;
-  std::vector<Density> densities_;  // one per way of merging groups that is worth a try
+  std::vector<Packing> packings_;  // those worth a try
 };
 
 // float32 layers: inputs x, w, bias (optional), residual (optional).
@@ -92,6 +95,9 @@ class F32Layer {
   std::shared_ptr<const std::vector<float>> bias_;  // padded
   float lo_ = 0.0f, hi_ = 0.0f;
 };
+
+// True if the kw taps of a row and their k channels are one run of memory of `item`-byte elements.
+bool taps_fold(const LayerShape& shape, const LayerGrid& grid, int64_t item);
 
 // Offsets of the taps in (kh, kw) order, relative to the pixel. Throws Error if one does not fit 32 bits.
 std::vector<int32_t> tap_offsets(const LayerShape& shape, const LayerGrid& grid);

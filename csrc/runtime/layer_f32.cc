@@ -46,9 +46,15 @@ Step F32Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid)
   const ConvF32Kernel* rows = conv_f32_kernels(&count);
   const ConvF32Kernel& kernel = strongest_row(rows, count, context.isa, "conv_f32");
   const int64_t taps = shape_.taps(), k = shape_.k, n = shape_.group_n(), groups = shape_.groups;
-  const size_t group_bytes =
-      (kernel.packed_bytes(static_cast<int>(n), static_cast<int>(taps), static_cast<int>(k)) + 63) / 64 * 64;
-  auto packed = context.cache->get({info_.index(), &kernel, 0}, [&] {
+  // Folding the taps of a row into one keeps the order (kh, kw, c) of the sum.
+  LayerShape folded = shape_;
+  if (taps_fold(shape_, grid, sizeof(float))) {
+    folded.k *= folded.kw;
+    folded.kw = 1;
+  }
+  const int packed_taps = static_cast<int>(folded.taps()), packed_k = static_cast<int>(folded.k);
+  const size_t group_bytes = (kernel.packed_bytes(static_cast<int>(n), packed_taps, packed_k) + 63) / 64 * 64;
+  auto packed = context.cache->get({info_.index(), &kernel, packed_k}, [&] {
     AlignedBuffer buffer(group_bytes * groups);
     const float* w = static_cast<const float*>(info_.constant(1).data);
     std::vector<float> matrix(n * taps * k);
@@ -59,8 +65,7 @@ Step F32Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid)
             matrix[(o * taps + t) * k + c] = flush_subnormal(w[((g * n + o) * k + c) * taps + t]);
         }
       }
-      kernel.pack(matrix.data(), static_cast<int>(n), static_cast<int>(taps), static_cast<int>(k),
-                  buffer.data() + g * group_bytes);
+      kernel.pack(matrix.data(), static_cast<int>(n), packed_taps, packed_k, buffer.data() + g * group_bytes);
     }
     return buffer;
   });
@@ -71,12 +76,12 @@ Step F32Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid)
       static_cast<double>(packed->size()) > static_cast<double>(pixels) * static_cast<double>(k * groups * 4);
   const LayerSplit split = split_layer(grid, groups, n, kernel.n_block,
                                        tasks_for_cycles(cycles, context.num_threads), split_channels);
-  const std::vector<int32_t> taps_table = tap_offsets(shape_, grid);
+  const std::vector<int32_t> taps_table = tap_offsets(folded, grid);
   ConvF32Args base;
   base.x_row_stride = grid.x.row;
   base.x_col_stride = grid.x.col;
-  base.taps = static_cast<int>(taps);
-  base.k = static_cast<int>(k);
+  base.taps = packed_taps;
+  base.k = packed_k;
   base.n = static_cast<int>(n);
   base.y_row_stride = grid.y.row;
   base.y_col_stride = grid.y.col;

@@ -104,12 +104,12 @@ Int8Layer::Int8Layer(const NodeInfo& info, const LayerShape& shape) : info_(info
     r->acc_init[o] = static_cast<int32_t>(-zero_point * sum);
   }
   requant_ = std::move(r);
-  // Small groups may run together as one group whose weights are zero off the diagonal.
-  constexpr int64_t kMostChannels = 128;
+  constexpr int64_t kMostChannels = 128;  // of merged groups
+  if (shape.groups == 1 && shape.kw > 1) packings_.push_back(make_packing(1, true));
   for (int64_t merge = 1; merge <= shape.groups && !shape.depthwise(); ++merge) {
     if (shape.groups % merge != 0) continue;
     if (merge > 1 && merge * std::max(shape.k, shape.group_n()) > kMostChannels) break;
-    densities_.push_back(measure_density(merge));
+    packings_.push_back(make_packing(merge, false));
   }
 }
 
@@ -132,26 +132,27 @@ Step Int8Layer::prepare(const PlanContext& context, LayerGrid grid) const {
   return shape_.depthwise() ? prepare_depthwise(context, grid) : prepare_groups(context, grid);
 }
 
-Int8Layer::Density Int8Layer::measure_density(int64_t merge) const {
-  const int64_t taps = shape_.taps(), k = shape_.k;
-  const int8_t* w = static_cast<const int8_t*>(info_.constant(1).data);
-  int64_t weights = 0, blocks = 0;
-  for (int64_t o = 0; o < shape_.n; ++o) {
-    const int64_t first = o / shape_.group_n() % merge * k;
-    for (int64_t t = 0; t < taps; ++t) {
-      int64_t last_block = -1;
-      for (int64_t c = 0; c < k; ++c) {
-        if (w[(o * k + c) * taps + t] == 0) continue;
-        ++weights;
-        blocks += (first + c) / 4 != last_block;
-        last_block = (first + c) / 4;
-      }
+Int8Layer::Packing Int8Layer::make_packing(int64_t merge, bool folded) const {
+  Packing p{
+      merge, shape_.groups / merge, shape_.group_n() * merge, shape_.taps(), shape_.k * merge, folded, 1, 1};
+  if (folded) {
+    p.taps = shape_.kh;
+    p.k = shape_.k * shape_.kw;
+  }
+  // Folded or not, an output's weights stand in the order (tap, channel).
+  const std::vector<int8_t> w = matrix(merge);
+  int64_t weights = 0, blocks = 0, block_count = 0;
+  for (int64_t row = 0; row < static_cast<int64_t>(w.size()); row += p.k) {
+    for (int64_t c = 0; c < p.k; c += 4, ++block_count) {
+      int64_t nonzero = 0;
+      for (int64_t i = c; i < std::min(p.k, c + 4); ++i) nonzero += w[row + i] != 0;
+      weights += nonzero;
+      blocks += nonzero != 0;
     }
   }
-  const double rows = static_cast<double>(shape_.n * taps);
-  const double merged_k = static_cast<double>(k * merge);
-  return {merge, static_cast<double>(weights) / (rows * merged_k),
-          static_cast<double>(blocks) / (rows * std::ceil(merged_k / 4))};
+  p.weights = static_cast<double>(weights) / static_cast<double>(w.size());
+  p.blocks = static_cast<double>(blocks) / static_cast<double>(block_count);
+  return p;
 }
 
 namespace {
@@ -176,77 +177,90 @@ bool is_allowed(WeightFormatChoice choice, WeightFormat format, double density) 
 
 struct Int8Layer::Choice {
   const ConvInt8Kernel* kernel = nullptr;
+  const Packing* packing = nullptr;
   double cycles = 0.0;  // of the whole layer
-  int64_t merge = 1;
 };
 
-// Considers all rows for one way of merging groups.
-void Int8Layer::consider(const PlanContext& context, const Density& density, int64_t pixels,
+// Considers all rows for one packing.
+void Int8Layer::consider(const PlanContext& context, const Packing& packing, int64_t pixels,
                          Choice* best) const {
   int count = 0;
   const ConvInt8Kernel* rows = conv_int8_kernels(&count);
-  const ConvInt8Weights weights{nullptr, static_cast<int>(shape_.group_n() * density.merge),
-                                static_cast<int>(shape_.taps()), static_cast<int>(shape_.k * density.merge)};
+  const ConvInt8Weights weights{nullptr, static_cast<int>(packing.n), static_cast<int>(packing.taps),
+                                static_cast<int>(packing.k)};
   for (int i = 0; i < count; ++i) {
     const ConvInt8Kernel& row = rows[i];
-    const double d = row.format == WeightFormat::dense    ? 1.0
-                     : row.format == WeightFormat::block4 ? density.blocks
-                                                          : density.weights;
-    if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format, d)) continue;
-    double cycles = row.cost(weights, d, pixels) * static_cast<double>(shape_.groups / density.merge);
+    const double density = row.format == WeightFormat::dense    ? 1.0
+                           : row.format == WeightFormat::block4 ? packing.blocks
+                                                                : packing.weights;
+    if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format, density))
+      continue;
+    double cycles = row.cost(weights, density, pixels) * static_cast<double>(packing.groups);
     if (is_forced(context.weight_format, row.format)) cycles *= 1e-9;
-    if (best->kernel == nullptr || cycles < best->cycles) *best = {&row, cycles, density.merge};
+    if (best->kernel == nullptr || cycles < best->cycles) *best = {&row, &packing, cycles};
   }
-  if (best->kernel == nullptr)
-    throw Error(std::string("no conv_int8 kernel is usable under ISA ") + isa_name(context.isa));
+}
+
+// The packed weights of all merged groups, one after the other; group_offset receives where each starts.
+std::shared_ptr<const AlignedBuffer> Int8Layer::pack(const PlanContext& context, const Choice& choice,
+                                                     std::vector<size_t>* group_offset) const {
+  const ConvInt8Kernel& kernel = *choice.kernel;
+  const Packing& p = *choice.packing;
+  const size_t table_bytes = static_cast<size_t>(p.groups + 1) * sizeof(size_t);
+  const int variant = static_cast<int>(2 * p.merge + (p.folded ? 1 : 0));
+  auto packed = context.cache->get({info_.index(), &kernel, variant}, [&] {
+    const std::vector<int8_t> w = matrix(p.merge);
+    auto group_weights = [&](int64_t g) {
+      return ConvInt8Weights{w.data() + g * p.n * p.taps * p.k, static_cast<int>(p.n),
+                             static_cast<int>(p.taps), static_cast<int>(p.k)};
+    };
+    std::vector<size_t> offsets(p.groups + 1, 0);
+    for (int64_t g = 0; g < p.groups; ++g)
+      offsets[g + 1] = offsets[g] + (kernel.packed_bytes(group_weights(g)) + 63) / 64 * 64;
+    // The table of offsets stands behind the packed weights: sparse rows differ in size from group to group.
+    AlignedBuffer buffer(offsets.back() + table_bytes);
+    for (int64_t g = 0; g < p.groups; ++g) kernel.pack(group_weights(g), buffer.data() + offsets[g]);
+    std::copy(offsets.begin(), offsets.end(), reinterpret_cast<size_t*>(buffer.data() + offsets.back()));
+    return buffer;
+  });
+  const size_t* table = reinterpret_cast<const size_t*>(packed->data() + packed->size() - table_bytes);
+  group_offset->assign(table, table + p.groups + 1);
+  return packed;
 }
 
 Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid) const {
-  const int64_t taps = shape_.taps(), pixels = grid.pixels();
   Choice choice;
-  for (const Density& density : densities_) consider(context, density, pixels, &choice);
+  for (const Packing& p : packings_) {
+    if (!p.folded || taps_fold(shape_, grid, 1)) consider(context, p, grid.pixels(), &choice);
+  }
+  if (choice.kernel == nullptr)
+    throw Error(std::string("no conv_int8 kernel is usable under ISA ") + isa_name(context.isa));
   const ConvInt8Kernel& kernel = *choice.kernel;
-  const int64_t groups = shape_.groups / choice.merge;
-  const int64_t n = shape_.group_n() * choice.merge, k = shape_.k * choice.merge;
-  std::vector<size_t> group_offset(groups + 1, 0);
-  auto packed = context.cache->get({info_.index(), &kernel, static_cast<int>(choice.merge)}, [&] {
-    const std::vector<int8_t> w = matrix(choice.merge);
-    auto group_weights = [&](int64_t g) {
-      return ConvInt8Weights{w.data() + g * n * taps * k, static_cast<int>(n), static_cast<int>(taps),
-                             static_cast<int>(k)};
-    };
-    std::vector<size_t> offsets(groups + 1, 0);
-    for (int64_t g = 0; g < groups; ++g)
-      offsets[g + 1] = offsets[g] + (kernel.packed_bytes(group_weights(g)) + 63) / 64 * 64;
-    // The table of offsets stands behind the packed weights: sparse rows differ in size from group to group.
-    AlignedBuffer buffer(offsets[groups] + offsets.size() * sizeof(size_t));
-    for (int64_t g = 0; g < groups; ++g) kernel.pack(group_weights(g), buffer.data() + offsets[g]);
-    std::copy(offsets.begin(), offsets.end(), reinterpret_cast<size_t*>(buffer.data() + offsets[groups]));
-    return buffer;
-  });
-  const size_t table_bytes = group_offset.size() * sizeof(size_t);
-  const size_t* table = reinterpret_cast<const size_t*>(packed->data() + packed->size() - table_bytes);
-  std::copy(table, table + group_offset.size(), group_offset.begin());
-
-  const bool split_channels =
-      static_cast<double>(packed->size()) > static_cast<double>(pixels) * static_cast<double>(k * groups);
-  const LayerSplit split = split_layer(grid, groups, n, kernel.n_block,
+  const Packing& packing = *choice.packing;
+  const int64_t n = packing.n, k = packing.k / (packing.folded ? shape_.kw : 1);  // channels per group
+  std::vector<size_t> group_offset;
+  const auto packed = pack(context, choice, &group_offset);
+  const double input_bytes = static_cast<double>(grid.pixels()) * static_cast<double>(k * packing.groups);
+  const bool split_channels = static_cast<double>(group_offset.back()) > input_bytes;
+  const LayerSplit split = split_layer(grid, packing.groups, n, kernel.n_block,
                                        tasks_for_cycles(choice.cycles, context.num_threads), split_channels);
+  LayerShape taps = shape_;
+  if (packing.folded) taps.kw = 1;
+  const std::vector<int32_t> taps_table = tap_offsets(taps, grid);
   ConvInt8Args base;
-  const std::vector<int32_t> taps_table = tap_offsets(shape_, grid);
   base.x_row_stride = grid.x.row;
   base.x_col_stride = grid.x.col;
-  base.taps = static_cast<int>(taps);
-  base.k = static_cast<int>(k);
+  base.tap_offset = taps_table.data();
+  base.taps = static_cast<int>(packing.taps);
+  base.k = static_cast<int>(packing.k);
   base.rows = static_cast<int>(split.row_size);
   base.cols = static_cast<int>(split.col_size);
+  base.w = packed->data();
   base.n = static_cast<int>(n);
   base.n_end = static_cast<int>(split.n_size);
   base.y_row_stride = grid.y.row;
   base.y_col_stride = grid.y.col;
   base.requantize = requant_->arguments(0);
-  base.tap_offset = taps_table.data();
-  base.w = packed->data();
 
   Step step;
   step.tasks = split.tasks();
@@ -255,7 +269,7 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
   step.precision = "int8";
   if (kernel.format != WeightFormat::dense)
     step.precision += std::string(" (") + format_name(kernel.format) + ")";
-  step.weight_bytes = packed->size() - table_bytes;
+  step.weight_bytes = group_offset.back();
   step.scratch_bytes = kernel.scratch_bytes(base);
   const Operand x = context.inputs[0], y = context.output;
   const Operand residual = grid.has_residual ? context.inputs[4] : Operand();
