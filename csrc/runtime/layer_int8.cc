@@ -5,6 +5,7 @@
 
 #include "kernels/conv_int8/conv_int8.h"
 #include "kernels/depthwise_int8/depthwise_int8.h"
+#include "kernels/lut/lut.h"
 #include "runtime/kernel_choice.h"
 #include "runtime/layer.h"
 
@@ -131,6 +132,46 @@ Step Int8Layer::prepare(const PlanContext& context, LayerGrid grid) const {
   grid.collapse();
   return shape_.depthwise() ? prepare_depthwise(context, grid) : prepare_groups(context, grid);
 }
+
+namespace {
+
+// A table applied to what a task has just written, while it is in cache.
+class TableEpilogue {
+ public:
+  TableEpilogue(const PlanContext& context, const GridStrides& y) : active_(context.table != nullptr), y_(y) {
+    if (!active_) return;
+    table_ = *context.table;
+    int count = 0;
+    const LutKernel* rows = lut_kernels(&count);
+    kernel_ = &strongest_row(rows, count, context.isa, "lut");
+  }
+
+  // `y` is channel 0 of the first pixel of the piece; the layer (or group) has n channels.
+  void run(void* y, const LayerPiece& p, int64_t n) const {
+    if (!active_) return;
+    const size_t channels = static_cast<size_t>(p.n_end - p.n_begin);
+    const bool whole_pixels = p.n_end - p.n_begin == n && y_.col == n;
+    for (int64_t row = 0; row < p.rows; ++row) {
+      uint8_t* first = static_cast<uint8_t*>(y) + row * y_.row + p.n_begin;
+      if (whole_pixels) {
+        kernel_->run(channels * static_cast<size_t>(p.cols), first, table_.data(), first);
+        continue;
+      }
+      for (int64_t col = 0; col < p.cols; ++col) {
+        uint8_t* pixel = first + col * y_.col;
+        kernel_->run(channels, pixel, table_.data(), pixel);
+      }
+    }
+  }
+
+ private:
+  bool active_;
+  GridStrides y_;
+  Table table_{};
+  const LutKernel* kernel_ = nullptr;
+};
+
+}  // namespace
 
 Int8Layer::Packing Int8Layer::make_packing(int64_t merge, bool folded) const {
   Packing p{
@@ -273,6 +314,7 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
   step.scratch_bytes = kernel.scratch_bytes(base);
   const Operand x = context.inputs[0], y = context.output;
   const Operand residual = grid.has_residual ? context.inputs[4] : Operand();
+  const TableEpilogue epilogue(context, grid.y);
   const std::shared_ptr<const Requant> requant = requant_;
   const ptrdiff_t y_item = requant->f32_output ? 4 : 1;
   step.run = [=, &kernel](const RunContext& run, int task, int thread) {
@@ -297,6 +339,7 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
     }
     a.scratch = run.scratch_of(thread);
     kernel.run(a);
+    epilogue.run(a.y, p, n);
   };
   return step;
 }
@@ -341,6 +384,7 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
   step.weight_bytes = packed->size();
   const Operand x = context.inputs[0], y = context.output;
   const Operand residual = grid.has_residual ? context.inputs[4] : Operand();
+  const TableEpilogue epilogue(context, grid.y);
   const std::shared_ptr<const Requant> requant = requant_;  // owns the arrays of base.requantize
   step.run = [=, &kernel](const RunContext& run, int task, int) {
     const LayerPiece p = split.piece(task);
@@ -358,6 +402,7 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
                               p.row * grid.residual.row + p.col * grid.residual.col;
     a.requantize.acc_init = requant->acc_init.data();
     kernel.run(a);
+    epilogue.run(a.y, p, channels);
   };
   return step;
 }

@@ -1,6 +1,7 @@
 // What an operator is to the plan: shapes, layout wishes, and a step that runs tasks.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -60,6 +61,8 @@ struct Step {
 
 enum class WeightFormatChoice { automatic, dense, block4, bitmask };
 
+using Table = std::array<uint8_t, 256>;
+
 struct PlanContext {
   std::vector<Operand> inputs;
   Operand output;
@@ -67,6 +70,7 @@ struct PlanContext {
   int num_threads = 1;
   WeightFormatChoice weight_format = WeightFormatChoice::automatic;
   WeightCache* cache = nullptr;
+  const Table* table = nullptr;  // applied to every output byte; only for operators with applies_table()
 };
 
 class Operator {
@@ -81,6 +85,13 @@ class Operator {
   virtual Halo halo(int /*input*/, const std::vector<Shape>& /*inputs*/) const { return {}; }
   // True if the output is the input's memory under another shape (both plain).
   virtual bool is_alias() const { return false; }
+  // True if prepare() heeds PlanContext::table.
+  virtual bool applies_table() const { return false; }
+  // The table of a `lut`, else null.
+  virtual const Table* table() const { return nullptr; }
+  // True for a concat of channels (axis 1 of an image). Its prepare() skips inputs that lie in the output's
+  // buffer.
+  virtual bool joins_channels(const Shape& /*output*/) const { return false; }
   // Chooses kernels and packs weights. Called only if the output has elements.
   virtual Step prepare(const PlanContext& context) const = 0;
 

@@ -86,12 +86,12 @@ std::unique_ptr<Workspace> Plan::take_workspace() const {
 }
 
 void Plan::run_step(const PlanStep& step, const RunContext& context, ThreadPool& pool) const {
-  const int halo_tasks = step.fills_halo ? 1 : 0;
+  const int halo_tasks = step.halo.present() ? 1 : 0;
   auto task_function = [&](int task, int thread) {
     if (task < step.step.tasks) {
       step.step.run(context, task, thread);
     } else {
-      fill_halo(step.output.t, context.at<char>(step.output), step.halo_byte);
+      fill_halo(step.halo.t, context.at<char>(step.halo), step.halo_byte);
     }
   };
   if (step.step.tasks <= 1) {

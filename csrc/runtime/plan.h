@@ -18,8 +18,7 @@ struct PlanStep {
   Step step;
   int node = -1;      // -1: a copy between layouts
   std::string value;  // what a copy copies
-  bool fills_halo = false;
-  Operand output;
+  Operand halo;       // the tensor whose halo the step fills; absent: none
   uint8_t halo_byte = 0;
 };
 

@@ -26,6 +26,8 @@ bool same_memory(const Tensor& from, const Tensor& to) {
 void PlanBuilder::build(const std::vector<Shape>& input_shapes) {
   shapes_ = infer_shapes(program_, operators_, input_shapes);
   layouts_ = assign_layouts(program_, operators_, shapes_);
+  fusions_ = find_fusions(program_, operators_, shapes_, layouts_);
+  halo_filled_.assign(program_.values.size(), false);
   bound_.assign(program_.outputs.size(), false);
   place_sources();
   for (size_t i = 0; i < program_.outputs.size(); ++i)
@@ -57,16 +59,13 @@ void PlanBuilder::place_sources() {
 void PlanBuilder::add_node(int index) {
   const Node& node = program_.nodes[index];
   const Operator& op = *operators_[index];
-  if (op.is_alias()) {
-    Operand out = fetch_form(node.inputs[0], Form::plain);
-    out.t = plain_tensor(program_.values[node.output].dtype, shapes_[node.output]);
-    placed_[node.output].plain = out;
-    PlanStep view;
-    view.step.kernel = "runtime:view";
-    view.step.precision = out.t.dtype == DType::f32 ? "float32" : "int8";
-    view.node = index;
-    add_step(std::move(view), {out}, out);
-    export_value(node.output, out);
+  if (op.is_alias() || fusions_.absorbed[index]) {
+    if (op.is_alias()) {
+      Operand out = fetch_form(node.inputs[0], Form::plain);
+      out.t = plain_tensor(program_.values[node.output].dtype, shapes_[node.output]);
+      placed_[node.output].plain = out;
+    }
+    add_idle_step(index, node.output, op.is_alias() ? "runtime:view" : "runtime:fused");
     return;
   }
   PlanContext context;
@@ -74,23 +73,53 @@ void PlanBuilder::add_node(int index) {
     const bool read = node.inputs[i] >= 0 && selects(op.traits().data_inputs, static_cast<int>(i));
     context.inputs.push_back(read ? fetch(index, static_cast<int>(i)) : Operand());
   }
-  context.output = place_output(index, node.output);
+  int value = node.output;
+  if (fusions_.table_node[index] >= 0) {
+    value = program_.nodes[fusions_.table_node[index]].output;
+    context.table = operators_[fusions_.table_node[index]]->table();
+  }
+  context.output = place_output(index, value);
   context.isa = options_.isa;
   context.num_threads = options_.num_threads;
   context.weight_format = options_.weight_format;
   context.cache = cache_;
+  if (context.output.t.count() == 0) {
+    add_idle_step(index, value, "runtime:empty");
+    return;
+  }
   PlanStep step;
   step.node = index;
-  if (context.output.t.count() > 0) {
-    step.step = op.prepare(context);
-    step.fills_halo = context.output.t.halo.any();
-    step.halo_byte = halo_byte(node.output);
-  } else {
-    step.step.kernel = "runtime:empty";
-    step.step.precision = context.output.t.dtype == DType::f32 ? "float32" : "int8";
-  }
+  step.step = op.prepare(context);
+  set_halo(value, &step);
   add_step(std::move(step), context.inputs, context.output);
-  export_value(node.output, context.output);
+  if (value == node.output) export_value(value, context.output);
+}
+
+// A node that needs no work of its own; its result stands in `value`.
+void PlanBuilder::add_idle_step(int index, int value, const char* kernel) {
+  const Operand out = fetch_any(value);
+  PlanStep step;
+  step.step.kernel = kernel;
+  step.step.precision = out.t.dtype == DType::f32 ? "float32" : "int8";
+  step.node = index;
+  add_step(std::move(step), {out}, out);
+  export_value(value, out);
+}
+
+// The value that owns the memory `value` lies in: the output of the outermost concat, or the value itself.
+int PlanBuilder::root_of(int value) const {
+  while (fusions_.part[value].concat >= 0) value = program_.nodes[fusions_.part[value].concat].output;
+  return value;
+}
+
+// The first step that writes into a memory fills its halo.
+void PlanBuilder::set_halo(int value, PlanStep* step) {
+  const int root = root_of(value);
+  const Operand owner = fetch_any(root);
+  if (halo_filled_[root] || !owner.t.halo.any()) return;
+  halo_filled_[root] = true;
+  step->halo = owner;
+  step->halo_byte = halo_byte(root);
 }
 
 Operand PlanBuilder::fetch(int node_index, int input) {
@@ -168,7 +197,7 @@ Operand PlanBuilder::convert(int value, const Operand& from, Tensor to) {
   PlanStep step;
   step.step = make_copy_step(from, out, options_.num_threads);
   step.value = program_.values[value].name;
-  step.fills_halo = to.halo.any();
+  if (to.halo.any()) step.halo = out;
   step.halo_byte = halo_byte(value);
   add_step(std::move(step), {from}, out);
   return out;
@@ -178,9 +207,17 @@ Operand PlanBuilder::place_output(int node, int value) {
   const Value& v = program_.values[value];
   const bool image = is_image(shapes_[value]) && operators_[node]->traits().output != Form::plain &&
                      layouts_.form[value] == Form::channels_last;
+  Operand& out = image ? placed_[value].channels_last : placed_[value].plain;
+  if (out.present()) return out;  // a concat some of whose inputs were written already
+  const Fusions::Part part = fusions_.part[value];
+  if (part.concat >= 0) {
+    out = place_output(part.concat, program_.nodes[part.concat].output);
+    out.offset += part.channel * static_cast<ptrdiff_t>(out.t.item());
+    out.t.shape = shapes_[value];
+    return out;
+  }
   const Tensor t = image ? channels_last_tensor(v.dtype, shapes_[value], layouts_.halo[value])
                          : plain_tensor(v.dtype, shapes_[value]);
-  Operand out;
   for (size_t i = 0; i < program_.outputs.size() && !out.present(); ++i) {
     if (program_.outputs[i] != value || t.halo.any() || !is_contiguous(t)) continue;
     BufferPlan buffer;
@@ -190,7 +227,6 @@ Operand PlanBuilder::place_output(int node, int value) {
     bound_[i] = true;
   }
   if (!out.present()) out = arena_operand(t);
-  (image ? placed_[value].channels_last : placed_[value].plain) = out;
   return out;
 }
 
@@ -212,7 +248,6 @@ void PlanBuilder::export_value(int value, const Operand& from) {
 
 void PlanBuilder::add_step(PlanStep step, const std::vector<Operand>& reads, const Operand& write) {
   const int index = static_cast<int>(plan_.steps_.size());
-  step.output = write;
   for (const Operand& o : reads) {
     if (o.present()) plan_.buffers_[o.buffer].last = std::max(plan_.buffers_[o.buffer].last, index);
   }

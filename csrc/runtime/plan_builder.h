@@ -1,6 +1,7 @@
 // Turns a program and its shapes into steps and buffers.
 #pragma once
 
+#include "runtime/fusion.h"
 #include "runtime/plan.h"
 
 namespace pyruntime {
@@ -21,6 +22,9 @@ class PlanBuilder {
 
   void place_sources();
   void add_node(int index);
+  void add_idle_step(int index, int value, const char* kernel);
+  int root_of(int value) const;
+  void set_halo(int value, PlanStep* step);
   Operand fetch(int node, int input);
   Operand fetch_form(int value, Form form);
   Operand fetch_any(int value);
@@ -41,8 +45,10 @@ class PlanBuilder {
   WeightCache* cache_;
   std::vector<Shape> shapes_;
   Layouts layouts_;
+  Fusions fusions_;
   std::vector<Placed> placed_;
-  std::vector<bool> bound_;  // per program output: written in place by its producer
+  std::vector<bool> bound_;        // per program output: written in place by its producer
+  std::vector<bool> halo_filled_;  // per value
 };
 
 }  // namespace pyruntime

@@ -172,6 +172,62 @@ def test_random_network(seed: int) -> None:
                 assert first.tobytes() == second.tobytes()
 
 
+def csp_block() -> tuple[Builder, str]:
+    """Convolutions with tables, joined twice; the joined image is padded by the next convolution."""
+    b = Builder(11)
+
+    def activated(x: str, channels: int, outputs: int, **changes: Any) -> str:
+        table = b.constant(b.rng.integers(0, 256, 256).astype(np.uint8))
+        return b.node(
+            "lut", [b.conv(x, channels, outputs, (3, 3), pads=(1, 1, 1, 1), **changes), table], "u8", 0.5, 40
+        )
+
+    x = b.node("quantize", [b.input("f32", ["N", 3, 12, 10])], "u8", 0.03, 9)
+    stem = activated(x, 3, 24)
+    left, right = activated(stem, 24, 20), activated(stem, 24, 1)
+    inner = b.node(
+        "concat", [activated(left, 20, 20, groups=20), right, activated(stem, 24, 8)], "u8", 0.5, 40, axis=1
+    )
+    outer = b.node("concat", [activated(stem, 24, 40), inner, stem], "u8", 0.5, 40, axis=1)
+    return b, activated(outer, 40 + 29 + 24, 17)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_fused_tables_and_joined_channels(isa: str, threads: int) -> None:
+    b, y = csp_block()
+    program = b.finish(y)
+    feed = b.feed(N=2)
+    (plain,) = check(program, feed, isa, threads)
+    rows = core_session(program, isa).kernels()
+    assert [row["kernel"] for row in rows if row["op"] == "lut"] == ["runtime:fused"] * 7
+    # With every value as an output nothing is fused, and nothing changes.
+    everything = b.finish(*(node.outputs[0] for node in program.nodes))
+    unfused = check(everything, feed, isa, threads)
+    assert unfused[-1].tobytes() == plain.tobytes()
+    rows = core_session(everything, isa).kernels()
+    assert "runtime:fused" not in [row["kernel"] for row in rows]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_layers_large_enough_to_be_split(isa: str) -> None:
+    """Rows, columns and channels are cut into tasks; every cut gives the same bytes."""
+    b = Builder(2)
+    x = b.input("u8", ["N", 32, 30, 31], 0.25, 7)
+    y = b.conv(x, 32, 72, (3, 3), pads=(1, 1, 1, 1))
+    y = b.conv(y, 72, 72, (5, 5), pads=(2, 2, 2, 2), groups=72)
+    y = b.conv(y, 72, 128, (1, 1), residual=b.conv(x, 32, 128, (1, 1)))
+    z = b.node("max_pool", [y], "u8", 0.5, 11, kernel=[3, 3], strides=[7, 7], pads=[0] * 4, dilations=[1, 1])
+    z = b.node("flatten", [z], "u8", 0.5, 11, axis=1)
+    z = b.node("dense", [z, b.constant(b.weights(512, 2560)), *b.scales(512, 2560)], "f32")
+    program = b.finish(y, z)
+    feed = b.feed(N=1)
+    single = check(program, feed, isa, 1)
+    for threads in (2, 3, 5):
+        for first, second in zip(single, check(program, feed, isa, threads), strict=True):
+            assert first.tobytes() == second.tobytes()
+
+
 @pytest.mark.parametrize("weight_format", ["dense", "block4", "bitmask"])
 @pytest.mark.parametrize("seed", range(4))
 def test_weight_formats_agree(seed: int, weight_format: str) -> None:

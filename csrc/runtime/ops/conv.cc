@@ -88,6 +88,10 @@ class Conv : public Operator {
     return input == 0 ? window_halo(shape_.window, inputs[0], infer(inputs)) : Halo();
   }
 
+  bool applies_table() const override {
+    return info_.input(0).dtype == DType::u8 && info_.output().dtype == DType::u8;
+  }
+
   Step prepare(const PlanContext& context) const override {
     for (int64_t d : context.output.t.shape) {
       if (d >= int64_t{1} << 31) info_.fail("has an output of shape " + shape_string(context.output.t.shape));

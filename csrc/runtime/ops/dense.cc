@@ -41,6 +41,10 @@ class Dense : public Operator {
     return t;
   }
 
+  bool applies_table() const override {
+    return info_.input(0).dtype == DType::u8 && info_.output().dtype == DType::u8;
+  }
+
   Step prepare(const PlanContext& context) const override {
     LayerGrid g;
     g.cols = element_count(context.output.t.shape) / shape_.n;

@@ -219,11 +219,12 @@ class Lut : public Operator {
     t.data_inputs = 1u;
     return t;
   }
+  const Table* table() const override { return &table_; }
   Step prepare(const PlanContext& context) const override {
     int count = 0;
     const LutKernel* rows = lut_kernels(&count);
     const LutKernel& kernel = strongest_row(rows, count, context.isa, "lut");
-    const std::array<uint8_t, 256> table = table_;
+    const Table table = table_;
     Step step = map_step<uint8_t, uint8_t>(
         context, context.inputs[0], 0.3,
         [table, &kernel](size_t n, const uint8_t* x, uint8_t* y) { kernel.run(n, x, table.data(), y); });
@@ -234,7 +235,7 @@ class Lut : public Operator {
   }
 
  private:
-  std::array<uint8_t, 256> table_{};
+  Table table_{};
 };
 
 }  // namespace

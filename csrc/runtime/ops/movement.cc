@@ -37,6 +37,10 @@ class Concat : public Operator {
     return t;
   }
 
+  bool joins_channels(const Shape& output) const override {
+    return output.size() >= 3 && output.size() <= 4 && resolve_axis(info_, axis_, output.size()) == 1;
+  }
+
   Step prepare(const PlanContext& context) const override {
     struct Part {
       StridedCopy copy;
@@ -52,7 +56,7 @@ class Concat : public Operator {
     int64_t at = 0;
     int tasks = 0;
     for (const Operand& x : context.inputs) {
-      if (x.t.count() > 0) {
+      if (x.t.count() > 0 && x.buffer != y.buffer) {
         const double share = static_cast<double>(x.t.count()) / static_cast<double>(y.t.count());
         StridedCopy copy(x.t.shape, y.t.strides, x.t.strides, y.t.item(),
                          std::max(1, static_cast<int>(share * want + 0.5)));

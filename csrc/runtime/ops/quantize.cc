@@ -58,7 +58,7 @@ class Quantize : public ElementMap {
   static bool planes(const Operand& x, const Operand& y) {
     if (y.t.dtype != DType::u8 || y.t.shape.size() < 3 || y.t.shape.size() > 4 || y.t.shape[1] == 1)
       return false;
-    return x.t.strides.back() == 1 && y.t.strides[1] == 1 && y.t.strides.back() == y.t.shape[1];
+    return x.t.strides.back() == 1 && y.t.strides[1] == 1;
   }
 
   Step prepare_planes(const PlanContext& context, const QuantizeKernels& kernel) const {
