@@ -254,8 +254,8 @@ def _node_arg(program: Program, name: str) -> NodeArg:
 def _check_input(argument: NodeArg, given: Any, symbols: dict[str, tuple[int, str]]) -> npt.NDArray[Any]:
     """`given` as an array that the core may read in place, or a DataError that says what was expected."""
     expected = f"input {argument.name!r}: expected {argument.dtype.name} {_shape_text(argument.shape)}"
-    array = given
-    if not isinstance(array, np.ndarray):
+    array: npt.NDArray[Any] = given
+    if not isinstance(given, np.ndarray):
         if not hasattr(given, "__dlpack__"):
             raise DataError(f"{expected}, got {type(given).__name__}; pass a NumPy array or a DLPack object")
         try:

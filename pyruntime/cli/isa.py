@@ -21,10 +21,10 @@ def run(arguments: argparse.Namespace) -> int:
     from pyruntime import _core
     from pyruntime.session import available_isas, cpu_features, resolve_isa
 
-    usable = available_isas()
+    usable, cpu, isas = available_isas(), cpu_features(), _core.isa_report()
     report = {
-        "cpu": cpu_features(),
-        "isas": list(_core.isa_report()),
+        "cpu": cpu,
+        "isas": isas,
         "available": usable,
         "selected": resolve_isa(None) or usable[-1],
     }
@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     rows = [
         [row["name"], "yes" if row["usable"] else "no", "" if row["usable"] else row["reason"]]
-        for row in report["isas"]
+        for row in isas
     ]
-    print(f"CPU: {report['cpu'].get('brand') or 'unknown'}")
+    print(f"CPU: {cpu.get('brand') or 'unknown'}")
     print(table(["ISA", "usable", "reason"], rows, left=3))
     print(f"selected: {report['selected']}")
     return 0
