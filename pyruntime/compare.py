@@ -31,6 +31,8 @@ SKIPPED_OPS = {
     "transpose",
     "slice",
 }
+# What the output of a QuantizeLinear is called after its tensor: by our tools, and by ONNX Runtime's.
+QUANTIZED_SUFFIXES = ("_quantize_output", "_QuantizeLinear_Output", "_quantized")
 
 
 @dataclass
@@ -103,8 +105,8 @@ def compare_programs(
     """
     _check_same_interface(reference, candidate)
     shared = _shared_values(reference, candidate)
-    names = [*reference.outputs, *shared]
-    pairs = list(zip(names, [*candidate.outputs, *shared], strict=True))
+    pairs = [*zip(reference.outputs, candidate.outputs, strict=True), *shared]
+    names = [name for name, _ in pairs]
     first = InferenceSession(_with_outputs(reference, names), options)
     second = InferenceSession(_with_outputs(candidate, [name for _, name in pairs]), options)
     differences = {name: Difference() for name in names}
@@ -128,7 +130,7 @@ def compare_programs(
         if not is_classifier:
             raise DataError(f"{data.path}: has labels, but output {names[0]!r} is not [samples, classes]")
         accuracies = [float((prediction == data.labels).mean()) for prediction in predictions]
-    layers = [differences[name].row(name) for name in shared]
+    layers = [differences[name].row(_tensor_name(name)) for name, _ in shared]
     return {
         "samples": data.samples,
         "reference_accuracy": accuracies[0],
@@ -179,19 +181,24 @@ def _check_same_interface(reference: Program, candidate: Program) -> None:
             )
 
 
-def _shared_values(reference: Program, candidate: Program) -> list[str]:
-    """Values of both programs under one name, in the order of the reference, that carry real numbers."""
-    made = [
-        {node.outputs[0] for node in program.nodes if node.op not in SKIPPED_OPS} - set(program.outputs)
-        for program in (reference, candidate)
-    ]
-    return [
-        node.outputs[0]
-        for node in reference.nodes
-        if node.outputs[0] in made[0] & made[1]
-        and _is_real(reference.values[node.outputs[0]])
-        and _is_real(candidate.values[node.outputs[0]])
-    ]
+def _shared_values(reference: Program, candidate: Program) -> list[tuple[str, str]]:
+    """Pairs of values that are the same tensor of the network, in the order of the reference.
+
+    A value has its ONNX name; a quantized one that of the output of its QuantizeLinear.
+    """
+    made: list[dict[str, str]] = []
+    for program in (reference, candidate):
+        outputs = [node.outputs[0] for node in program.nodes if node.op not in SKIPPED_OPS]
+        real = [name for name in outputs if _is_real(program.values[name]) and name not in program.outputs]
+        made.append({_tensor_name(name): name for name in real})
+    return [(name, made[1][tensor]) for tensor, name in made[0].items() if tensor in made[1]]
+
+
+def _tensor_name(name: str) -> str:
+    for suffix in QUANTIZED_SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return name
 
 
 def _is_real(value: Value) -> bool:
