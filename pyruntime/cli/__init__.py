@@ -7,8 +7,10 @@ one line on stderr; `--debug` shows the traceback instead.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -52,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.debug:
         return _status(arguments)
     try:
-        return _status(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = functools.partial(_warn, arguments.command)
+            return _status(arguments)
     except OptionError as error:
         return _fail(arguments, error, EXIT_BAD_USE)
     except PyruntimeError as error:
@@ -82,6 +86,11 @@ def _status(arguments: argparse.Namespace) -> int:
     status: int = arguments.run(arguments)
     sys.stdout.flush()
     return status
+
+
+def _warn(command: str, message: Warning | str, *_: object) -> None:
+    """A warning as one line, without the source line that Python adds."""
+    print(f"pyruntime {command}: warning: {_one_line(str(message))}", file=sys.stderr)
 
 
 def _fail(arguments: argparse.Namespace, error: object, status: int) -> int:

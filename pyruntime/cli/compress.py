@@ -42,19 +42,15 @@ def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.Arg
 def run(arguments: argparse.Namespace) -> int:
     from pyruntime.cli.progress import progress
     from pyruntime.compression import compress
-    from pyruntime.loading import check_exists, load_arrays
+    from pyruntime.loading import check_exists
 
     check_output("-o", arguments.output, arguments.model, arguments.calibration, arguments.recipe)
     recipe = _recipe(arguments)
     check_exists(arguments.model)
-    calibration = None
-    if arguments.calibration:
-        calibration = load_arrays(arguments.calibration)
-        calibration.pop("labels", None)
     with progress() as report:
-        model = compress(arguments.model, recipe=recipe, calibration=calibration, progress=report)
-    if arguments.strict:
-        _check_strict(model)
+        model = compress(
+            arguments.model, recipe, arguments.calibration, strict=arguments.strict, progress=report
+        )
     with atomic_output(arguments.output) as temporary:
         model.save(temporary)
     print(model.summary())
@@ -76,14 +72,3 @@ def _recipe(arguments: argparse.Namespace) -> Any:
         changes["recover"] = (arguments.recover,)
     base = Recipe.of(arguments.recipe) if arguments.recipe else Recipe()
     return replace(base, **changes)
-
-
-def _check_strict(model: Any) -> None:
-    """Raises ModelError if a layer would run in float."""
-    from pyruntime.errors import ModelError
-    from pyruntime.inspect_model import float_layers
-    from pyruntime.session import InferenceSession
-
-    names = float_layers(model.program, InferenceSession(model.program).kernels())
-    if names:
-        raise ModelError(f"--strict: {len(names)} layers would run in float: {', '.join(names)}")

@@ -30,7 +30,6 @@ NETWORK = "fashion_resnet.onnx"
 INPUT = "input"
 PRUNE = "block4=0.75"
 QUANTIZE = "int8"
-RECOVER = ("obs", "bias")
 # The normalization the network was trained with: (pixel / 255 - mean) / deviation.
 MEAN, DEVIATION = 0.2860, 0.3530
 BENCH_ROUNDS = 8
@@ -66,7 +65,7 @@ def run_demo(options: SessionOptions | None = None, progress: Report | None = No
     float_file = DATA / NETWORK
     float_session = InferenceSession(load_program(float_file), options)
     float_accuracy = accuracy(float_session, data)
-    recipe = Recipe(prune=[PRUNE], quantize=QUANTIZE, recover=list(RECOVER))
+    recipe = Recipe(prune=[PRUNE], quantize=QUANTIZE)
     model = compress(float_file, recipe=recipe, calibration=calibration_data(), progress=progress)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -97,7 +96,7 @@ def run_demo(options: SessionOptions | None = None, progress: Report | None = No
         "samples": data.samples,
         "prune": PRUNE,
         "quantize": QUANTIZE,
-        "recover": list(RECOVER),
+        "recover": list(model.report.steps),
         "float_accuracy": float_accuracy,
         "accuracy": compressed_accuracy,
         "sparsity": report["total"]["sparsity"],
