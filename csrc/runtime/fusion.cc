@@ -33,6 +33,15 @@ void find_tables(const Program& program, const Operators& operators, const Uses&
   }
 }
 
+// Whether an operator loses little by writing pixels that do not follow one another in memory. Element-wise
+// kernels then run once per pixel (which pays for long pixels only) and expect runs of stride 1: more than
+// one channel.
+bool writes_pixels_well(const Operator& op, bool absorbed, int64_t channels) {
+  constexpr int64_t kLongPixel = 256;
+  if (op.is_alias() || channels < 2) return false;
+  return absorbed || !op.traits().elementwise || channels >= kLongPixel;
+}
+
 void find_parts(const Program& program, const Operators& operators, const std::vector<Shape>& shapes,
                 const Layouts& layouts, const Uses& uses, Fusions* fusions) {
   for (size_t i = 0; i < program.nodes.size(); ++i) {
@@ -42,9 +51,9 @@ void find_parts(const Program& program, const Operators& operators, const std::v
     int64_t channel = 0;
     for (int v : program.nodes[i].inputs) {
       const int producer = uses.producer[v];
-      // One channel would make a run of stride > 1, which the element-wise fast paths do not expect.
-      const bool fits = producer >= 0 && uses.consumer[v].size() == 1 && shapes[v][1] > 1 &&
-                        layouts.form[v] == Form::channels_last && !operators[producer]->is_alias();
+      const bool fits = producer >= 0 && uses.consumer[v].size() == 1 &&
+                        layouts.form[v] == Form::channels_last &&
+                        writes_pixels_well(*operators[producer], fusions->absorbed[producer], shapes[v][1]);
       if (fits) fusions->part[v] = {static_cast<int>(i), channel};
       channel += shapes[v][1];
     }

@@ -52,14 +52,14 @@ bool broadcast_shapes(const Shape& a, const Shape& b, Shape* result) {
   return true;
 }
 
-NestSplit split_nest(const LoopNest& nest, int tasks) {
+NestSplit split_nest(const LoopNest& nest, int tasks, int64_t granule) {
   NestSplit s;
   s.outer = nest.outer();
   s.inner = nest.inner();
   s.part_size = s.inner;
   if (tasks > 1 && s.outer < tasks && s.inner >= 256) {
     const int64_t want = (tasks + s.outer - 1) / s.outer;
-    s.part_size = std::max<int64_t>(64, ((s.inner + want - 1) / want + 63) / 64 * 64);
+    s.part_size = ((s.inner + want - 1) / want + granule - 1) / granule * granule;
     s.parts = (s.inner + s.part_size - 1) / s.part_size;
   }
   s.tasks = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(tasks, s.outer * s.parts)));

@@ -45,7 +45,8 @@ struct NestSplit {
   int64_t parts = 1, part_size = 1;  // of the inner run
   int tasks = 1;
 };
-NestSplit split_nest(const LoopNest& nest, int tasks);
+// Parts of the inner run begin at multiples of `granule`.
+NestSplit split_nest(const LoopNest& nest, int tasks, int64_t granule = 64);
 
 // Calls f(offsets, n) for the runs of one task; offsets are in elements, one per operand.
 template <typename F>

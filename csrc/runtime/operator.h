@@ -17,9 +17,10 @@ namespace pyruntime {
 enum class Form { plain, channels_last, any };
 
 struct LayoutTraits {
-  Form input = Form::any;   // form every dynamic input must have
-  Form output = Form::any;  // form the operator writes; any: whatever the plan asks for
-  bool propagates = false;  // channels-last on one side is worth having on the other
+  Form input = Form::any;    // form every dynamic input must have
+  Form output = Form::any;   // form the operator writes; any: whatever the plan asks for
+  bool propagates = false;   // channels-last on one side is worth having on the other
+  bool elementwise = false;  // calls its kernel once per contiguous run: fast only if runs are long
   // Converts a plain input while it writes a channels-last output, at no extra cost.
   bool converts = false;
   // Masks, bit i = input i. Inputs a step reads at run time (others are parameters, used by prepare alone),

@@ -11,6 +11,19 @@ namespace {
 
 constexpr int64_t kBlock = 32;  // edge of a transposition tile
 
+// Rows of N elements, N small: a call per row would cost more than the copy.
+template <typename T, int N>
+void copy_short_rows(T* dst, const T* src, int64_t rows, int64_t dst_row, int64_t src_row) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int i = 0; i < N; ++i) dst[r * dst_row + i] = src[r * src_row + i];
+  }
+}
+
+template <typename T>
+constexpr void (*kShortRows[])(T*, const T*, int64_t, int64_t, int64_t) = {
+    copy_short_rows<T, 1>, copy_short_rows<T, 2>, copy_short_rows<T, 3>, copy_short_rows<T, 4>,
+    copy_short_rows<T, 5>, copy_short_rows<T, 6>, copy_short_rows<T, 7>, copy_short_rows<T, 8>};
+
 // rows x n elements; the faster of two loop orders is a tile walk when neither side is contiguous on both
 // axes.
 template <typename T>
@@ -18,6 +31,11 @@ void copy_plane(char* dst_bytes, const char* src_bytes, int64_t rows, int64_t n,
                 int64_t dst_col, int64_t src_row, int64_t src_col) {
   T* dst = reinterpret_cast<T*>(dst_bytes);
   const T* src = reinterpret_cast<const T*>(src_bytes);
+  if (dst_col == 1 && src_col == 1 && n <= 8) {
+    auto* copy = kShortRows<T>[n - 1];
+    copy(dst, src, rows, dst_row, src_row);
+    return;
+  }
   if (dst_col == 1 && src_col == 1) {
     for (int64_t r = 0; r < rows; ++r) std::memcpy(dst + r * dst_row, src + r * src_row, n * sizeof(T));
     return;

@@ -78,7 +78,7 @@ class Binary : public Operator {
 
   LayoutTraits traits() const override {
     LayoutTraits t;
-    t.propagates = true;
+    t.propagates = t.elementwise = true;
     return t;
   }
 
@@ -177,7 +177,7 @@ class Unary : public Operator {
   Shape infer(const std::vector<Shape>& inputs) const override { return inputs[0]; }
   LayoutTraits traits() const override {
     LayoutTraits t;
-    t.propagates = true;
+    t.propagates = t.elementwise = true;
     return t;
   }
   Step prepare(const PlanContext& context) const override {
@@ -215,7 +215,7 @@ class Lut : public Operator {
   Shape infer(const std::vector<Shape>& inputs) const override { return inputs[0]; }
   LayoutTraits traits() const override {
     LayoutTraits t;
-    t.propagates = true;
+    t.propagates = t.elementwise = true;
     t.data_inputs = 1u;
     return t;
   }

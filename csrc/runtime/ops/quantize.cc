@@ -28,7 +28,7 @@ class ElementMap : public Operator {
   Shape infer(const std::vector<Shape>& inputs) const override { return inputs[0]; }
   LayoutTraits traits() const override {
     LayoutTraits t;
-    t.propagates = true;
+    t.propagates = t.elementwise = true;
     return t;
   }
 };
