@@ -33,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.reference
 import torch
 from torch import Tensor, nn
@@ -247,6 +248,18 @@ def undo_sharing(proto: onnx.ModelProto) -> None:
         proto.graph.node.remove(node)
 
 
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Put the initializers of a network exported by this script back into the model."""
+    state = model.state_dict()
+    for tensor in onnx.load(str(path)).graph.initializer:
+        if tensor.name not in state:
+            raise ValueError(
+                f"{path}: initializer {tensor.name} is not of this network; give a file this script wrote"
+            )
+        state[tensor.name] = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+    model.load_state_dict(state)
+
+
 def export(model: nn.Module, path: Path, example: Tensor) -> None:
     """Write the ONNX file and check it against torch with ONNX's reference evaluator."""
     model = model.eval().to(memory_format=torch.contiguous_format)
@@ -304,12 +317,15 @@ def parse_arguments() -> argparse.Namespace:
         "--dataset", type=Path, required=True, help="folder of the Fashion-MNIST *-ubyte.gz files"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder to write the three files to")
+    parser.add_argument(
+        "--start-from", type=Path, help="ONNX file of an earlier run; default: random weights"
+    )
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.1, help="the peak of the one-cycle schedule")
-    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--weight-decay", type=float, default=1e-3)
     parser.add_argument(
-        "--block-lasso", type=float, default=1e-3, help="strength of the group lasso on 1x4 blocks"
+        "--block-lasso", type=float, default=0.0, help="strength of the group lasso on 1x4 blocks"
     )
     parser.add_argument("--train-images", type=int, default=60000, help="fewer, for a quick trial")
     parser.add_argument("--threads", type=int, default=2)
@@ -329,6 +345,8 @@ def main() -> None:
     x_test, y_test = normalise(test_images), torch.from_numpy(test_labels.astype(np.int64))
 
     model = FashionResNet().to(memory_format=torch.channels_last)
+    if options.start_from is not None:
+        load_weights(model, options.start_from)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters} parameters, {count_macs(model, x_test) / 1e6:.1f} M multiply-accumulates per image")
     start = time.perf_counter()
