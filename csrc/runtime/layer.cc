@@ -67,8 +67,10 @@ LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t
   s.n = s.n_size = n;
   int64_t missing = ceil_div(want, groups * grid.images);
   auto cut_channels = [&] {
-    const int64_t blocks = ceil_div(n, n_block);
-    s.n_size = ceil_div(blocks, std::min(missing, blocks)) * n_block;
+    // Whole cache lines of bytes, so that two threads do not write to one line.
+    const int64_t granule = n_block < 64 ? 64 / n_block * n_block : n_block;
+    const int64_t blocks = ceil_div(n, granule);
+    s.n_size = ceil_div(blocks, std::min(missing, blocks)) * granule;
     s.n_parts = ceil_div(n, s.n_size);
     missing = ceil_div(missing, s.n_parts);
   };

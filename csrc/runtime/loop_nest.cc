@@ -26,7 +26,7 @@ LoopNest make_nest(const Shape& shape, const std::vector<Strides>& strides) {
       for (int o = 0; o < nest.operands; ++o) nest.stride[o].push_back(strides[o][d]);
     }
   }
-  if (nest.size.empty()) {
+  if (nest.size.empty() || nest.stride[0].back() != 1) {  // e.g. one channel and one column beside a halo
     nest.size.push_back(1);
     for (int o = 0; o < nest.operands; ++o) nest.stride[o].push_back(1);
   }

@@ -228,6 +228,19 @@ def test_layers_large_enough_to_be_split(isa: str) -> None:
             assert first.tobytes() == second.tobytes()
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("channels", [80, 160, 192, 224, 400])
+def test_layers_split_along_channels(isa: str, channels: int) -> None:
+    """Few pixels, many weights: tasks take ranges of output channels, which must not disturb each other."""
+    b = Builder(3)
+    x = b.input("u8", ["N", channels, 3, 3], 0.25, 7)
+    y = b.conv(x, channels, channels, (3, 3), pads=(1, 1, 1, 1))
+    program = b.finish(b.conv(y, channels, channels, (3, 3), pads=(1, 1, 1, 1), residual=x))
+    feed = b.feed(N=1)
+    for threads in (1, 2, 3, 4):
+        check(program, feed, isa, threads)
+
+
 @pytest.mark.parametrize("weight_format", ["dense", "block4", "bitmask"])
 @pytest.mark.parametrize("seed", range(4))
 def test_weight_formats_agree(seed: int, weight_format: str) -> None:

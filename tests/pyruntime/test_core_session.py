@@ -126,6 +126,11 @@ def through_conv(b: Builder, x: str, channels: int) -> str:
     return b.conv(x, channels, 8, (3, 3), pads=(1, 1, 1, 1))
 
 
+def column(b: Builder) -> str:
+    """One channel, one column: the halo is all that separates its cells."""
+    return b.node("quantize", [f32(b, "N", 1, 6, 1)], "u8", 0.25, 7)
+
+
 def last(b: Builder) -> str:
     return b.last  # type: ignore[attr-defined, no-any-return]
 
@@ -156,6 +161,13 @@ INTEGER: dict[str, Case] = {
     "add channel": quantized(lambda b: add_u8(b, last(b), u8_constant(b, 1, 6, 1, 1))),
     "add row": quantized(lambda b: add_u8(b, last(b), u8_constant(b, 7, 1))),
     "add full constant": quantized(lambda b: add_u8(b, u8_constant(b, 1, 6, 7, 9), last(b))),
+    "add one column": lambda b: through_conv(b, add_u8(b, column(b), column(b)), 1),
+    "lut one column": lambda b: through_conv(
+        b, b.node("lut", [column(b), u8_constant(b, 256)], "u8", 0.5, 30), 1
+    ),
+    "concat one column": lambda b: through_conv(
+        b, b.node("concat", [column(b), column(b)], "u8", 0.25, 7, axis=2), 1
+    ),
     "add scalar": lambda b: add_u8(b, u8_constant(b, 1), u8(b, "N", 300)),
     "mul": lambda b: mul_u8(b, u8(b, "N", 9, 50), u8(b, "N", 1, 50)),
     "mul pooled": quantized(
