@@ -173,7 +173,7 @@ def build(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
 
 def _to_input(pixels: np.ndarray) -> np.ndarray:
     """[H, W, 3] u8 -> [3, 224, 224] f32."""
-    return ((pixels.astype(np.float32) - 127.0) / 128.0).transpose(2, 0, 1)
+    return np.ascontiguousarray(((pixels.astype(np.float32) - 127.0) / 128.0).transpose(2, 0, 1))
 
 
 def labelled_pictures() -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,11 @@
-"""EfficientNet-Lite0 with its ImageNet weights: accuracy, size, export, same bits on every ISA.
+"""EfficientNet-Lite0 with real weights: accuracy, size, export, the same bits on every ISA.
 
-Weights and pictures come from installed packages; without them the module is skipped and says what to install.
+Weights and pictures come from installed packages; without them the module is skipped, saying what to install.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
 import time
@@ -13,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import pyruntime as prt
@@ -108,14 +110,52 @@ def test_every_layer_runs_in_int8(case: Case) -> None:
     assert all(row["precision"].startswith("int8") for row in layers)
 
 
-def test_export_agrees_with_onnxruntime(case: Case) -> None:
+def integer_tensors(case: Case) -> dict[str, np.ndarray]:
+    """Every u8 tensor of the compressed network on two pictures, by name."""
+    program = copy.copy(case.compressed.program)
+    program.outputs = [n.outputs[0] for n in program.nodes if program.dtype(n.outputs[0]) == "u8"]
+    outputs = prt.InferenceSession(program).run(None, {"input": case.images[:2]})
+    return dict(zip(program.outputs, outputs, strict=True))
+
+
+def cut_at_quantizers(model: onnx.ModelProto, names: list[str]) -> None:
+    """Makes every named tensor an output and feeds what reads it from a new input `<name>_given`."""
+    for name in names:
+        u8 = onnx.TensorProto.UINT8
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, u8, None))
+        model.graph.input.append(onnx.helper.make_tensor_value_info(f"{name}_given", u8, None))
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            if name in names:
+                node.input[i] = f"{name}_given"
+
+
+def ort_session(model: onnx.ModelProto) -> Any:
     ort = pytest.importorskip("onnxruntime")
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(
-        to_onnx(case.compressed.program).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    expected = session.run(None, {"input": case.images})[0]
-    # Logits are float; the step they are worth is that of an int8 output of their own range.
-    step = (expected.max() - expected.min()) / 255
-    assert (np.abs(case.int8_logits - expected) <= step).mean() >= 0.999
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def test_exported_layers_agree_with_onnxruntime(case: Case) -> None:
+    """Given the same inputs, layers of the export give our integers: rarely apart, then by one step."""
+    ours = integer_tensors(case)
+    model = to_onnx(case.compressed.program)
+    quantized = {n.output[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    names = [name for name in ours if name in quantized]
+    assert len(names) == len(ours)
+    cut_at_quantizers(model, names)
+    feed = {"input": case.images[:2], **{f"{name}_given": ours[name] for name in names}}
+    theirs = ort_session(model).run(names, feed)
+    steps = [np.abs(a.astype(int) - ours[n].astype(int)) for a, n in zip(theirs, names, strict=True)]
+    assert max(s.max() for s in steps) <= 1
+    different = sum((s > 0).sum() for s in steps) / sum(s.size for s in steps)
+    assert different < 1e-4
+
+
+def test_export_agrees_with_onnxruntime(case: Case) -> None:
+    """Rare one-step differences of early layers spread through 50 layers; the logits barely move."""
+    theirs = ort_session(to_onnx(case.compressed.program)).run(None, {"input": case.images})[0]
+    assert (theirs.argmax(axis=1) == case.int8_logits.argmax(axis=1)).sum() >= 19
+    error = case.int8_logits - theirs
+    assert 10 * np.log10((theirs**2).sum() / (error**2).sum()) > 25
