@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import Any
 
 from pyruntime.cli.options import Subparsers, add_command, add_session_options, session_options
@@ -26,6 +27,10 @@ def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.Arg
 
 
 def run(arguments: argparse.Namespace) -> int:
+    # The small inverses of weight recovery: OpenBLAS's threads spin more than they compute, four times slower
+    # on a busy machine. NumPy reads this when it is imported, below.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
     from pyruntime.cli.progress import progress
     from pyruntime.demo import run_demo
 

@@ -8,7 +8,6 @@ images.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from pyruntime.bench import runtimes
 from pyruntime.bench.runner import Entrant, measure
 from pyruntime.compare import accuracy
-from pyruntime.compression import compress
+from pyruntime.compression import Progress, compress
 from pyruntime.export_onnx import export_file
 from pyruntime.inspect_model import inspect_file
 from pyruntime.loading import Data, load_arrays, load_program
@@ -33,8 +32,6 @@ QUANTIZE = "int8"
 # The normalization the network was trained with: (pixel / 255 - mean) / deviation.
 MEAN, DEVIATION = 0.2860, 0.3530
 BENCH_ROUNDS = 8
-
-Report = Callable[[str, int, int], None]
 
 
 def normalize(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -54,7 +51,7 @@ def calibration_data() -> dict[str, npt.NDArray[np.float32]]:
     return {INPUT: normalize(load_arrays(DATA / "fashion_calibration.npz")["images"])}
 
 
-def run_demo(options: SessionOptions | None = None, progress: Report | None = None) -> dict[str, Any]:
+def run_demo(options: SessionOptions | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Compresses the bundled network and measures it against the float baselines that are installed.
 
     Returns `float_accuracy, accuracy` (shares of the test images), `float_bytes, bytes` (file sizes),
