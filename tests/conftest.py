@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-import pyruntime
-from pyruntime.program import Constant, Node, Program, Value
+if TYPE_CHECKING:
+    from pyruntime.program import Constant, Program
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fails early, and clearly, when the source folder hides the installed package."""
+    spec = importlib.util.find_spec("pyruntime")
+    if spec is None:
+        raise pytest.UsageError("pyruntime is not installed: pip install '.[test]'")
+    folders = [Path(place) for place in spec.submodule_search_locations or []]
+    if not any(list(folder.glob("_core*.so")) or list(folder.glob("_core*.pyd")) for folder in folders):
+        raise pytest.UsageError(
+            f"{folders[0]} has no compiled core: run `pytest` (not `python -m pytest`) after "
+            "pip install '.[test]', or build the core in place with scripts/dev-build"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +36,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess
 
     `-m` and `-c` put the current folder first: in the checkout, the sources without a core.
     """
+    import pyruntime
+
     folder = tmp_path_factory.mktemp("elsewhere")
     environment = {**os.environ, "PYTHONPATH": str(Path(pyruntime.__file__).resolve().parent.parent)}
 
@@ -101,6 +117,8 @@ def calibration_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _random_program() -> Program:
+    from pyruntime.program import Constant, Node, Program, Value
+
     rng = np.random.default_rng(2)
 
     def scale(x: float) -> float:
