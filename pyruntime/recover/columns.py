@@ -43,6 +43,19 @@ def sample_rows(layer: Layer, x: Array, count: int, generator: np.random.Generat
     return matrices
 
 
+def sample_outputs(layer: Layer, y: Array, count: int, generator: np.random.Generator) -> Array:
+    """Outputs where `sample_rows` looks with the same generator: `[groups, rows, out / groups]`.
+
+    Args:
+        y: an output of the layer, `[N, O, ...]` of a Conv, else `[..., out]`.
+    """
+    last = np.moveaxis(y, 1, -1) if layer.node.op_type == "Conv" else y
+    flat = last.reshape(-1, last.shape[-1])
+    chosen = flat[choose(len(flat), count, generator)]
+    outputs: Array = chosen.reshape(len(chosen), layer.groups, -1).transpose(1, 0, 2)
+    return outputs
+
+
 def mean_input(layer: Layer, x: Array) -> Array:
     """Mean over samples and positions of what each weight multiplies, `[groups, taps, in]`, float64."""
     if layer.node.op_type != "Conv":

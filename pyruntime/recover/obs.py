@@ -1,30 +1,32 @@
 """Optimal brain surgery: choose what falls by what it costs, and let the remaining weights make up for it.
 
-For a layer with weight rows w, inputs X of the already compressed network, inputs X0 of the float network
-and ridge `damping`, the surviving weights of each row minimise
+For a layer with weight rows w0 before pruning, inputs X as the compressed network makes them, and outputs y0
+of the float network, the surviving weights of each row minimise
 
-    | w0 X0 - w X |^2 + damping | w - w0 |^2        (means taken out; the bias restores them)
+    | y0 - w X - b |^2 / n + damping | w - w0 |^2
 
-so they also make up for what earlier layers lost. With H = X X^T / n + damping I, dropping the entries B of
-a row costs `w_B (H^-1_BB)^-1 w_B^T` once the others have adapted (Hassibi & Stork 1993; Frantar & Alistarh
-2022). Entries fall in rounds; after each the survivors are solved for again.
+so they also make up for what earlier layers lost. Where the layer's output is summed with a tensor s that is
+made earlier (a residual), y0 takes in s0 - s, the error of that branch, too. With H = cov(X) + damping I,
+dropping the entries B of a row costs `w_B (H^-1_BB)^-1 w_B^T` once the others have adapted (Hassibi & Stork
+1993; Frantar & Alistarh 2022).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from pyruntime import graph
 from pyruntime.evaluate import MakeRun, observe, sample_count
 from pyruntime.layers import Layer
 from pyruntime.prune.granularity import GRANULARITIES
 from pyruntime.recover import solve
-from pyruntime.recover.columns import sample_rows
+from pyruntime.recover.columns import sample_outputs, sample_rows
 from pyruntime.recover.common import Progress, changed_layers, get_bias, in_stages, set_layer
 
 Array = npt.NDArray[Any]
@@ -34,32 +36,38 @@ SEED = 0
 
 
 @dataclass
-class Covariance:
-    """Sums over input rows of one group of a layer: now (x) and in the float network (x0)."""
+class Sums:
+    """Sums over input rows x `[k]` and target outputs y `[out]` of one group of a layer."""
 
-    count: int
-    mean: npt.NDArray[np.float64]
-    mean0: npt.NDArray[np.float64]
-    products: npt.NDArray[np.float64]
-    cross: npt.NDArray[np.float64]
+    count: int = 0
+    x: Array | float = 0.0
+    y: Array | float = 0.0
+    xx: Array | float = 0.0
+    yx: Array | float = 0.0
 
-    @classmethod
-    def empty(cls, columns: int) -> Covariance:
-        square = (columns, columns)
-        return cls(0, np.zeros(columns), np.zeros(columns), np.zeros(square), np.zeros(square))
-
-    def update(self, x: Array, x0: Array) -> None:
+    def update(self, x: Array, y: Array) -> None:
         self.count += len(x)
-        self.mean += x.sum(axis=0, dtype=np.float64)
-        self.mean0 += x0.sum(axis=0, dtype=np.float64)
-        self.products += x.T @ x
-        self.cross += x0.T @ x
+        self.x = self.x + x.sum(axis=0, dtype=np.float64)
+        self.y = self.y + y.sum(axis=0, dtype=np.float64)
+        self.xx = self.xx + (x.T @ x).astype(np.float64)
+        self.yx = self.yx + (y.T @ x).astype(np.float64)
 
     def centred(self) -> tuple[Array, Array, Array, Array]:
-        """mean, mean0, covariance of x, covariance of x0 with x."""
-        mean, mean0 = self.mean / self.count, self.mean0 / self.count
-        covariance = self.products / self.count - np.outer(mean, mean)
-        return mean, mean0, covariance, self.cross / self.count - np.outer(mean0, mean)
+        """Mean of x, mean of y, covariance of x `[k, k]`, covariance of y with x `[out, k]`."""
+        x, y = np.asarray(self.x) / self.count, np.asarray(self.y) / self.count
+        covariance = np.asarray(self.xx) / self.count - np.outer(x, x)
+        return x, y, covariance, np.asarray(self.yx) / self.count - np.outer(y, x)
+
+
+@dataclass
+class Task:
+    """One layer: `mask` is what pruning kept, `partner` the name of the tensor its output is summed with."""
+
+    layer: Layer
+    original: Layer
+    mask: npt.NDArray[np.bool_]
+    partner: str = ""
+    sums: list[Sums] = field(default_factory=list)
 
 
 def update_pruned(
@@ -76,80 +84,91 @@ def update_pruned(
 
     Args:
         model: the pruned float model.
-        reference: the same model before pruning.
+        reference: the same model before pruning, with the same names.
         data: calibration data.
-        granularities: weight name -> granularity it was pruned with; a weight that is missing keeps its
-        zeros.
+        granularities: weight name -> granularity it was pruned with; a missing weight keeps its zeros.
     Layers are treated front to back. Depthwise layers, and weights that several layers share, stay as they
     are.
     """
-    pairs = [pair for pair in changed_layers(model, reference) if not pair[0].depthwise]
-    masks = {layer.name: layer.array() != 0 for layer, _ in pairs}
-    for layer, original in pairs:
-        set_layer(model, layer, original.array(), None)
-    stages = in_stages(pairs)
+    order = {node: index for index, node in enumerate(graph.topological_nodes(model))}
+    tasks = [
+        Task(layer, original, layer.array() != 0, _partner(layer, order))
+        for layer, original in changed_layers(model, reference)
+        if not layer.depthwise
+    ]
+    for task in tasks:
+        set_layer(model, task.layer, task.original.array(), None)
+    stages = in_stages(tasks)
     for number, stage in enumerate(stages):
-        covariances = _gather(model, reference, data, stage, make_run)
-        for (layer, original), found in zip(stage, covariances, strict=True):
-            name = granularities.get(layer.weight_name)
-            _update(model, layer, original, found, masks[layer.name], name)
+        _gather(model, reference, data, stage, make_run)
+        for task in stage:
+            _update(model, task, granularities.get(task.layer.weight_name))
         if progress is not None:
             progress(number + 1, len(stages))
+
+
+def _partner(layer: Layer, order: Mapping[ir.Node, int]) -> str:
+    """The tensor that the layer's output is summed with, if it is made before the layer runs."""
+    reader = graph.sole_consumer(layer.node.outputs[0])
+    if reader is None or reader.op_type != "Add":
+        return ""
+    (other,) = (value for value in reader.inputs if value is not layer.node.outputs[0])
+    if other is None or other.producer() is None:
+        return ""
+    producer = other.producer()
+    assert producer is not None
+    return (other.name or "") if order[producer] < order[layer.node] else ""
 
 
 def _gather(
     model: ir.Model,
     reference: ir.Model,
     data: Mapping[str, Array],
-    stage: Any,
+    stage: Sequence[Task],
     make_run: MakeRun | None,
-) -> list[list[Covariance]]:
-    names = [layer.node.inputs[0].name or "" for layer, _ in stage]
-    names0 = [original.node.inputs[0].name or "" for _, original in stage]
-    columns = [int(np.prod(layer.array().shape[1:])) for layer, _ in stage]
-    found = [
-        [Covariance.empty(k) for _ in range(layer.groups)]
-        for (layer, _), k in zip(stage, columns, strict=True)
-    ]
-    per_sample = -(-ROWS // max(1, sample_count(data)))
-    both = zip(observe(model, data, names, make_run), observe(reference, data, names0, make_run), strict=True)
-    for batch, (values, values0) in enumerate(both):
-        for (layer, _), name, name0, groups in zip(stage, names, names0, found, strict=True):
-            x, x0 = values[name], values0[name0]
-            if x.size == 0:
-                continue
-            count = per_sample * len(x)
-            rows = sample_rows(layer, x, count, np.random.default_rng((SEED, batch)))
-            rows0 = sample_rows(layer, x0, count, np.random.default_rng((SEED, batch)))
-            for group, sums in enumerate(groups):
-                sums.update(rows[group], rows0[group])
-    return found
-
-
-def _update(
-    model: ir.Model,
-    layer: Layer,
-    original: Layer,
-    covariances: list[Covariance],
-    mask: npt.NDArray[np.bool_],
-    granularity: str | None,
 ) -> None:
-    weight0 = original.array()
-    rows = weight0.shape[0] // layer.groups
-    weight, bias = np.where(mask, weight0, 0).astype(np.float64), get_bias(original).copy()
-    for group, sums in enumerate(covariances):
-        part = slice(group * rows, (group + 1) * rows)
+    inputs = [_name(task.layer.node.inputs[0]) for task in stage]
+    outputs = [_name(task.original.node.outputs[0]) for task in stage]
+    partners = [task.partner for task in stage if task.partner]
+    rows = -(-ROWS // max(1, sample_count(data)))
+    for task in stage:
+        task.sums = [Sums() for _ in range(task.layer.groups)]
+    now = observe(model, data, [*inputs, *partners], make_run)
+    then = observe(reference, data, [*outputs, *partners], make_run)
+    for batch, (values, values0) in enumerate(zip(now, then, strict=True)):
+        for task, source, result in zip(stage, inputs, outputs, strict=True):
+            x, y0 = values[source], values0[result]
+            if y0.size == 0:
+                continue
+            if task.partner and values[task.partner].shape == y0.shape:
+                y0 = y0 + (values0[task.partner] - values[task.partner])
+            count = rows * len(x)
+            x_rows = sample_rows(task.layer, x, count, np.random.default_rng((SEED, batch)))
+            y_rows = sample_outputs(task.layer, y0, count, np.random.default_rng((SEED, batch)))
+            for group, sums in enumerate(task.sums):
+                sums.update(x_rows[group], y_rows[group])
+
+
+def _update(model: ir.Model, task: Task, granularity: str | None) -> None:
+    weight0, groups = task.original.array(), task.layer.groups
+    rows = weight0.shape[0] // groups
+    weight = np.where(task.mask, weight0, 0).astype(np.float64)
+    bias = get_bias(task.original).copy()
+    for group, sums in enumerate(task.sums):
         if sums.count == 0:
             continue
-        mean, mean0, covariance, cross = sums.centred()
-        flat0 = weight0[part].reshape(rows, -1).astype(np.float64)
-        problem = solve.Problem.of(covariance, cross, flat0)
-        kept = mask[part]
+        part = slice(group * rows, (group + 1) * rows)
+        x, y, covariance, cross = sums.centred()
+        problem = solve.Problem.of(covariance, cross, weight0[part].reshape(rows, -1).astype(np.float64))
+        kept = task.mask[part]
         if granularity is not None:
             kept = solve.select(problem, GRANULARITIES[granularity], kept)
         new = solve.least_squares(problem, kept.reshape(rows, -1))
-        if not np.isfinite(new).all():
-            continue
-        weight[part] = new.reshape(kept.shape)
-        bias[part] += flat0 @ mean0 - new @ mean
-    set_layer(model, layer, weight, bias)
+        if np.isfinite(new).all():
+            weight[part] = new.reshape(kept.shape)
+            bias[part] = y - new @ x
+    set_layer(model, task.layer, weight, bias)
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else value.name or ""

@@ -38,11 +38,10 @@ class Problem:
 
     @classmethod
     def of(cls, covariance: Float, cross: Float, weight0: Float) -> Problem:
-        """From the covariance of the inputs, that of the float inputs with them, and the float weights."""
-        diagonal = np.diagonal(covariance)
-        damping = DAMPING * max(float(diagonal.mean()), 1e-30)
+        """From the covariances of inputs `[k, k]` and of wanted outputs with inputs `[rows, k]`."""
+        damping = DAMPING * max(float(np.diagonal(covariance).mean()), 1e-30)
         hessian = covariance + damping * np.eye(len(covariance))
-        return cls(hessian, weight0 @ cross + damping * weight0, weight0)
+        return cls(hessian, cross + damping * weight0, weight0)
 
 
 def least_squares(problem: Problem, support: Mask) -> Float:

@@ -3,7 +3,7 @@ import pytest
 from helpers import layer_of
 from toolmodels import make_run
 
-from pyruntime.recover.columns import choose, mean_input, sample_rows
+from pyruntime.recover.columns import choose, mean_input, sample_outputs, sample_rows
 
 CASES = {
     "plain": {"kernel": (3, 3)},
@@ -26,6 +26,9 @@ def test_rows_times_weights_are_the_layer(name):
     products = np.einsum("gpk,gok->pgo", rows, matrix).reshape(rows.shape[1], -1)
     positions = np.moveaxis(y, 1, -1).reshape(-1, y.shape[1])
     np.testing.assert_allclose(products, positions, atol=1e-4)
+    outputs = sample_outputs(layer, y, 30, np.random.default_rng(1))
+    some = sample_rows(layer, x, 30, np.random.default_rng(1))
+    np.testing.assert_allclose(np.einsum("gpk,gok->gpo", some, matrix), outputs, atol=1e-4)
     mean = mean_input(layer, x).reshape(layer.groups, -1)
     np.testing.assert_allclose(mean, rows.mean(axis=1, dtype=np.float64), atol=1e-5)
 

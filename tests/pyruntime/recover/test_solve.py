@@ -10,8 +10,8 @@ def problem(rng, rows=6, columns=24, samples=400):
     """Correlated inputs, so that weights can stand in for one another."""
     mixing = rng.normal(size=(columns, columns // 3))
     x = rng.normal(size=(samples, columns // 3)) @ mixing.T + 0.3 * rng.normal(size=(samples, columns))
-    covariance = x.T @ x / samples
-    return solve.Problem.of(covariance, covariance, rng.normal(size=(rows, columns))), x
+    covariance, weight = x.T @ x / samples, rng.normal(size=(rows, columns))
+    return solve.Problem.of(covariance, weight @ covariance, weight), x
 
 
 def loss(p, weight):
@@ -85,7 +85,7 @@ def test_cost_of_a_block_is_what_dropping_it_costs():
 
 def test_dead_inputs_do_not_break_the_solve():
     covariance = np.zeros((8, 8))
-    p = solve.Problem.of(covariance, covariance, np.ones((2, 8)))
+    p = solve.Problem.of(covariance, np.zeros((2, 8)), np.ones((2, 8)))
     mask = np.zeros((2, 2, 4), bool)
     mask[:, 0] = True
     chosen = solve.select(p, GRANULARITIES["block4"], mask)
