@@ -29,9 +29,8 @@ class Recipe:
     Attributes:
         prune: words of `--prune`, applied in order, e.g. `["block4=0.75,exclude=stem*"]`.
         quantize: word of `--quantize`.
-        recover: words of `--recover`. None leaves the choice to us: `obs, bn` for a pruned network, `bias`
-        for one that
-            is only quantized, nothing without calibration data. An empty list means none.
+        recover: words of `--recover`. None leaves the choice to us, given calibration data: `obs, bn` if the
+            network is pruned, then `bias` if it is quantized. An empty list means none.
     Errors: OptionError for a word that is unknown, not built yet or out of range.
     """
 
@@ -59,9 +58,9 @@ class Recipe:
             return parse_steps(self.recover)
         if not calibrated:
             return ()
-        if self.prune:
-            return parse_steps(("obs", "bn"))
-        return () if self.quantize_spec().scheme == "none" else parse_steps(("bias",))
+        pruned = ("obs", "bn") if self.prune else ()
+        quantized = () if self.quantize_spec().scheme == "none" else ("bias",)
+        return parse_steps((*pruned, *quantized))
 
     @classmethod
     def of(cls, source: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:

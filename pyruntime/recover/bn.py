@@ -7,7 +7,7 @@ the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,29 +61,30 @@ def match_statistics(
     A channel that no longer varies keeps its weights and gets the right mean.
     """
     pairs = changed_layers(model, reference)
-    for number, stage in enumerate(in_stages(pairs)):
-        names = [layer.node.outputs[0].name or "" for layer, _ in stage]
-        original_names = [original.node.outputs[0].name or "" for _, original in stage]
-        now = _moments(model, data, stage, names, make_run)
-        before = _moments(reference, data, stage, original_names, make_run)
-        for (layer, _), moments, wanted in zip(stage, now, before, strict=True):
-            if moments.count and wanted.count:
-                _fold(model, layer, moments, wanted)
+    wanted = _moments(reference, data, [original for _, original in pairs], make_run)
+    stages = in_stages(pairs)
+    for number, stage in enumerate(stages):
+        layers = [layer for layer, _ in stage]
+        found = _moments(model, data, layers, make_run)
+        for layer in layers:
+            if found[layer.name].count and wanted[layer.name].count:
+                _fold(model, layer, found[layer.name], wanted[layer.name])
         if progress is not None:
-            progress(number + 1, min(len(pairs), len(in_stages(pairs))))
+            progress(number + 1, len(stages))
 
 
 def _moments(
     model: ir.Model,
     data: Mapping[str, npt.NDArray[Any]],
-    stage: Any,
-    names: list[str],
+    layers: Sequence[Layer],
     make_run: MakeRun | None,
-) -> list[Moments]:
-    moments = [Moments() for _ in names]
+) -> dict[str, Moments]:
+    """Moments of the outputs of the layers, by layer name."""
+    moments = {layer.name: Moments() for layer in layers}
+    names = [layer.node.outputs[0].name or "" for layer in layers]
     for values in observe(model, data, names, make_run):
-        for (layer, _), name, sums in zip(stage, names, moments, strict=True):
-            sums.update(values[name], 1 if layer.node.op_type == "Conv" else -1)
+        for layer, name in zip(layers, names, strict=True):
+            moments[layer.name].update(values[name], 1 if layer.node.op_type == "Conv" else -1)
     return moments
 
 

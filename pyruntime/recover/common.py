@@ -17,7 +17,7 @@ Progress = Callable[[int, int], None]
 
 # Each stage runs the network up to its layers once. More stages see more of the layers before them as they
 # really became; beyond this many the runs cost more than they give.
-MAX_STAGES = 24
+MAX_STAGES = 16
 
 
 def in_stages(items: Sequence[Item], limit: int = MAX_STAGES) -> list[Sequence[Item]]:

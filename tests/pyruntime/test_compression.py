@@ -43,7 +43,7 @@ def test_the_source_is_not_changed(model, x):
 
 def test_pruned_and_quantized(model, x):
     compressed = compress(model, Recipe(prune=["block4=0.5"]), {"x": x})
-    assert compressed.report.steps == ("obs", "bn")
+    assert compressed.report.steps == ("obs", "bn", "bias")
     (body,) = (node for node in compressed.program.nodes if node.name == "body")
     weight = compressed.program.constants[body.inputs[1]].array
     zeros = (weight.reshape(8, 2, 4, 9) == 0).all(axis=2)
@@ -104,7 +104,7 @@ def test_summary(model, x):
     (body,) = (line for line in lines if line.startswith("body"))
     assert re.search(r"8x8x3x3 .* \d+\.\d %  .* \d+\.\d$", body)
     assert "not pruned: stem (3 input channels, fewer than 4), depthwise (depthwise)" in text
-    assert "recovery on 48 samples: obs, bn" in text
+    assert "recovery on 48 samples: obs, bn, bias" in text
 
 
 def test_progress(model, x):
