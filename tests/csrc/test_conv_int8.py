@@ -181,6 +181,17 @@ class TestRow:
             bounds = {"n_begin": begin // block * block, "n_end": min(150, (begin + 64) // block * block)}
             self.check(row, p, **bounds)
 
+    def test_narrow_channel_split(self, row: dict[str, Any]) -> None:
+        """Few pixels take up to eight panels at once; none of them may touch channels behind n_end."""
+        rng = np.random.default_rng(11)
+        block = row["n_block"]
+        for cols in (1, 2, 3):
+            p = Problem(rng, 1, cols, 400, 32)
+            for panels in range(1, 9):
+                begin = 16 // block * block if block <= 16 else 0
+                end = min(400, (begin + 16 * panels + block - 1) // block * block)
+                self.check(row, p, n_begin=begin, n_end=end)
+
     def test_huge_accumulators(self, row: dict[str, Any]) -> None:
         """Scaled values far beyond int32, and NaN from no valid program, clamp as the reference says."""
         rng = np.random.default_rng(10)

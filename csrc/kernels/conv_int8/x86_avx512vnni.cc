@@ -64,7 +64,9 @@ template <int M, int NV, bool RESIDUAL>
     const int channel = t.channel + 16 * j;
     const int left = t.n - channel;
     if (left <= 0) return;
-    const __mmask64 mask = _bzhi_u64(~0ull, left < 16 * kVectors ? left : 16 * kVectors);
+    // The last group of 5 to 7 panels is narrower: what lies beyond the tile belongs to another one.
+    const int width = 16 * (NV - j < kVectors ? NV - j : kVectors);
+    const __mmask64 mask = _bzhi_u64(~0ull, left < width ? left : width);
 #pragma GCC unroll 16
     for (int m = 0; m < M; m += kPixels) {
       __m512i v[4];
