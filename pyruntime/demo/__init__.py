@@ -29,6 +29,7 @@ NETWORK = "fashion_resnet.onnx"
 INPUT = "input"
 PRUNE = "block4=0.75"
 QUANTIZE = "int8"
+RECOVER: list[str] | None = None  # None: the recipe's choice for a pruned network
 # The normalization the network was trained with: (pixel / 255 - mean) / deviation.
 MEAN, DEVIATION = 0.2860, 0.3530
 BENCH_ROUNDS = 8
@@ -62,7 +63,7 @@ def run_demo(options: SessionOptions | None = None, progress: Progress | None = 
     float_file = DATA / NETWORK
     float_session = InferenceSession(load_program(float_file), options)
     float_accuracy = accuracy(float_session, data)
-    recipe = Recipe(prune=[PRUNE], quantize=QUANTIZE)
+    recipe = Recipe(prune=[PRUNE], quantize=QUANTIZE, recover=RECOVER)
     model = compress(float_file, recipe=recipe, calibration=calibration_data(), progress=progress)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
