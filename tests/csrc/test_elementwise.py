@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from pyruntime._core import testing
 
 ROWS = [row["name"] for row in testing.float_rows("elementwise") if row["usable"]]

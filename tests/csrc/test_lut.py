@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from pyruntime._core import testing
 
 ROWS = [row["name"] for row in testing.float_rows("lut") if row["usable"]]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from pyruntime._core import testing
 
 ROWS = ["reference", *(row["name"] for row in testing.float_rows("quantize") if row["usable"])]
