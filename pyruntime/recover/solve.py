@@ -14,12 +14,10 @@ Float = npt.NDArray[Any]  # float64
 Mask = npt.NDArray[np.bool_]
 
 DAMPING = 0.01  # of the mean diagonal
-ROUND_KEEP = 0.5  # of the groups still there, per round; 0.4 is worse, 0.6 no better
-# Work of one round, in multiply-adds, beyond which only one round is made.
-ROUND_LIMIT = 4e11
-# Work of the last solve beyond which it is done by iteration.
+ROUND_KEEP = 0.7  # of the groups still there, per round
+# Work of the last solve, in multiply-adds, beyond which it is done by iteration.
 EXACT_LIMIT = 5e11
-CG_STEPS = 60
+EXACT_STEPS, ROUND_STEPS = 60, 8
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def least_squares(problem: Problem, support: Mask) -> Float:
     """Best weights of each row that are zero outside its support, `[rows, k]`."""
     kept = support.sum(axis=1, dtype=np.float64)
     if float((kept**3).sum()) / 3 > EXACT_LIMIT:
-        return _conjugate_gradients(problem, support)
+        return improve(problem, support, problem.weight0, EXACT_STEPS)
     solution = np.zeros_like(problem.weight0)
     for row, keep in enumerate(support):
         index = np.flatnonzero(keep)
@@ -59,57 +57,57 @@ def least_squares(problem: Problem, support: Mask) -> Float:
     return solution
 
 
-def _conjugate_gradients(problem: Problem, support: Mask) -> Float:
-    """As `least_squares`, nearly: all rows at once, for layers where a solve per row takes minutes."""
-    diagonal = np.diagonal(problem.hessian)
-    solution = np.where(support, problem.weight0, 0.0)
-    residual = np.where(support, problem.target - solution @ problem.hessian, 0.0)
+def improve(problem: Problem, support: Mask, start: Float, steps: int) -> Float:
+    """Weights closer to `least_squares`, all rows at once, by conjugate gradients in float32."""
+    hessian = problem.hessian.astype(np.float32)
+    diagonal = np.diagonal(hessian)
+    solution = np.where(support, start, 0.0).astype(np.float32)
+    residual = np.where(support, problem.target - solution @ hessian, 0.0).astype(np.float32)
     scaled = residual / diagonal
     direction = scaled
     energy = (residual * scaled).sum(axis=1, keepdims=True)
-    for _ in range(CG_STEPS):
-        image = np.where(support, direction @ problem.hessian, 0.0)
+    for _ in range(steps):
+        image = np.where(support, direction @ hessian, np.float32(0))
         curvature = (direction * image).sum(axis=1, keepdims=True)
         step = np.divide(energy, curvature, out=np.zeros_like(energy), where=curvature > 0)
         solution = solution + step * direction
         residual = residual - step * image
         scaled = residual / diagonal
         before, energy = energy, (residual * scaled).sum(axis=1, keepdims=True)
-        direction = (
-            scaled + np.divide(energy, before, out=np.zeros_like(energy), where=before > 0) * direction
-        )
-    return solution
+        ratio = np.divide(energy, before, out=np.zeros_like(energy), where=before > 0)
+        direction = scaled + ratio * direction
+    return solution.astype(np.float64)
 
 
 def select(problem: Problem, granularity: Granularity, mask: Mask) -> Mask:
     """Support `[rows, taps, in]` chosen by what dropping a group costs, with as many groups as `mask` keeps.
 
-    In rounds: each drops the cheapest groups, then solves for the survivors and takes costs anew.
+    In rounds: each drops the cheapest groups and lets the survivors adapt before costs are taken anew. H^-1
+    stays that of all inputs: an inverse for the survivors of each row costs far more and chooses no better.
     """
     shape = mask.shape
     blocks = _blocks(shape, granularity.size)
     hessian_inverse = np.linalg.inv(problem.hessian)
     weight = problem.target @ hessian_inverse
-    diagonal = _block_diagonal(hessian_inverse, blocks)
-    inverse = np.broadcast_to(diagonal, (shape[0], *diagonal.shape))
+    inverse = _block_diagonal(hessian_inverse, blocks)
     if granularity.fixed:
         return granularity.pattern(_costs(weight, inverse, blocks).reshape(shape))
     alive = np.ones((shape[0], len(blocks)), bool)
     wanted = int(np.count_nonzero(granularity.group(mask.astype(np.float64))))
-    for count in _schedule(alive.size, wanted, problem):
+    for count in _schedule(alive.size, wanted):
         costs = np.where(alive, _costs(weight, inverse, blocks), np.inf)
         alive.reshape(-1)[np.argsort(costs, axis=None, kind="stable")[: alive.sum() - count]] = False
+        support = granularity.spread(alive.reshape(shape[0], shape[1], -1), shape[2])
         if count > wanted:
-            weight, inverse = _solve_alive(problem, alive, blocks)
-    return granularity.spread(alive.reshape(shape[0], shape[1], -1), shape[2])
+            weight = improve(problem, support.reshape(shape[0], -1), weight, ROUND_STEPS)
+    return support
 
 
-def _schedule(total: int, wanted: int, problem: Problem) -> list[int]:
-    """Groups left after each round."""
-    rows, columns = problem.weight0.shape
-    if rows * float(columns) ** 3 * ROUND_KEEP**3 > ROUND_LIMIT or wanted == 0:
+def _schedule(total: int, wanted: int) -> list[int]:
+    """Groups left after each round, at least one round."""
+    if wanted in (0, total):
         return [wanted]
-    rounds = max(1, int(np.ceil(np.log(wanted / total) / np.log(ROUND_KEEP)))) if wanted < total else 1
+    rounds = int(np.ceil(np.log(wanted / total) / np.log(ROUND_KEEP)))
     return [round(total * (wanted / total) ** ((i + 1) / rounds)) for i in range(rounds)]
 
 
@@ -133,28 +131,6 @@ def _block_diagonal(matrix: Float, blocks: npt.NDArray[np.intp]) -> Float:
 def _costs(weight: Float, inverse: Float, blocks: npt.NDArray[np.intp]) -> Float:
     """`w_B (H^-1_BB)^-1 w_B^T` of each row and group, `[rows, groups]`."""
     entries = np.where(blocks >= 0, weight[:, blocks], 0.0)
-    if blocks.shape[1] == 1:
-        solved = entries / inverse[..., 0]
-    else:
-        solved = np.linalg.solve(inverse, entries[..., None])[..., 0]
-    costs: Float = (entries * solved).sum(axis=-1)
+    precision = np.linalg.inv(inverse)
+    costs: Float = np.einsum("rgi,gij,rgj->rg", entries, precision, entries, optimize=True)
     return costs
-
-
-def _solve_alive(problem: Problem, alive: Mask, blocks: npt.NDArray[np.intp]) -> tuple[Float, Float]:
-    """Weights, and diagonal blocks of the inverse, of each row restricted to its surviving groups."""
-    # Costs only rank, so float32 is enough here; the last solve is done in float64.
-    hessian = problem.hessian.astype(np.float32)
-    weight = np.zeros_like(problem.weight0)
-    size = blocks.shape[1]
-    inverse = np.broadcast_to(np.eye(size), (*alive.shape, size, size)).copy()
-    for row, keep in enumerate(alive):
-        kept = blocks[keep]
-        index = np.sort(kept[kept >= 0])
-        if not index.size:
-            continue
-        part = np.linalg.inv(hessian[np.ix_(index, index)])
-        weight[row, index] = part @ problem.target[row, index]
-        local = np.where(kept >= 0, np.searchsorted(index, kept), -1)
-        inverse[row, keep] = _block_diagonal(part, local)
-    return weight, inverse
