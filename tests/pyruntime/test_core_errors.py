@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,9 +183,11 @@ def damage(rng: np.random.Generator, program: Program) -> None:
 
 def test_runs_after_fork() -> None:
     """A child process of a process that has run uses its own threads."""
-    script = """
+    folder = str(Path(__file__).parent)
+    # In place of the working directory, whose sources would hide an installed package.
+    script = f"""
         import os, sys
-        sys.path.insert(0, "tests/pyruntime")
+        sys.path[0] = {folder!r}
         import numpy as np
         from core_programs import core_session
         from test_core_networks import network
