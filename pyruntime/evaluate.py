@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,12 +20,19 @@ MakeRun = Callable[[ir.Model], Run]
 # Samples run together: enough to fill the machine, few enough that a batch of all tensors fits in memory.
 SMALL_SAMPLE = 1 << 13
 SMALL_BATCH, LARGE_BATCH = 64, 8
+# Bytes that all tensors of a batch may take, as far as single samples allow.
+BATCH_BYTES = 1 << 29
 
 
 def observe(
-    model: ir.Model, data: Mapping[str, Array], tensors: Sequence[str], make_run: MakeRun | None = None
+    model: ir.Model,
+    data: Mapping[str, Array],
+    tensors: Sequence[str],
+    make_run: MakeRun | None = None,
+    *,
+    batch: int | None = None,
 ) -> Iterator[dict[str, Array]]:
-    """Values of the named tensors, batch by batch of the data.
+    """Values of the named tensors, batch by batch of the data: memory does not grow with the samples.
 
     Args:
         model: canonical model, float or with Q/DQ. Only the part that makes the tensors runs.
@@ -32,14 +40,16 @@ def observe(
         tensors: names of values; network inputs are allowed.
         make_run: turns a model whose outputs are the tensors into a function of a batch; default: our
         runtime.
+        batch: samples run together; default: `batch_size(model, data)`. Two models of unequal layers whose
+        batches are to be compared one by one need the same.
     """
     inputs = {value.name or "" for value in model.graph.inputs}
     made = [name for name in dict.fromkeys(tensors) if name not in inputs]
     run = (make_run or runtime)(with_outputs(model, made)) if made else None
-    for batch in batches(model, data):
-        found = {name: batch[name] for name in tensors if name in inputs}
+    for feed in batches(data, batch or batch_size(model, data), fixed=bool(_fixed_batch(model))):
+        found = {name: feed[name] for name in tensors if name in inputs}
         if run is not None:
-            found.update(run(batch))
+            found.update(run(feed))
         yield found
 
 
@@ -79,17 +89,45 @@ def sample_count(data: Mapping[str, Array]) -> int:
     return min((len(array) for array in data.values()), default=0)
 
 
-def batches(model: ir.Model, data: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    """The data in batches that fit the model: of its own size where that is fixed (a rest is left out)."""
-    count, fixed = sample_count(data), _fixed_batch(model)
-    size = fixed or _batch_size(data)
+def batches(data: Mapping[str, Array], size: int, fixed: bool = False) -> Iterator[dict[str, Array]]:
+    """The data in batches of `size` samples; if it is fixed, a rest that does not fill one is left out."""
+    count = sample_count(data)
     for start in range(0, count - size + 1 if fixed else count, size):
         yield {name: np.ascontiguousarray(array[start : start + size]) for name, array in data.items()}
 
 
-def _batch_size(data: Mapping[str, Array]) -> int:
+def batch_size(model: ir.Model, data: Mapping[str, Array]) -> int:
+    """Samples to run together: the model's own batch size where that is fixed, else what memory allows."""
+    fixed = _fixed_batch(model)
+    if fixed:
+        return fixed
     largest = max(int(np.prod(array.shape[1:])) for array in data.values())
-    return SMALL_BATCH if largest <= SMALL_SAMPLE else LARGE_BATCH
+    size = SMALL_BATCH if largest <= SMALL_SAMPLE else LARGE_BATCH
+    each = sample_bytes(model, data)
+    while size > 1 and size * each > BATCH_BYTES:
+        size //= 2
+    return size
+
+
+def sample_bytes(model: ir.Model, data: Mapping[str, Array]) -> int:
+    """Bytes of all tensors of the model for one sample; dimensions that are not known count as the largest of
+    the inputs.
+    """
+    known: dict[int | str, int] = {}
+    for value in model.graph.inputs:
+        known.update(zip(graph.dims(value) or [], data[value.name or ""].shape, strict=False))
+    largest = max((size for array in data.values() for size in array.shape[1:]), default=1)
+    total = 0
+    for node in model.graph:
+        for output in node.outputs:
+            sizes = [dim if isinstance(dim, int) else known.get(dim, largest) for dim in _rest(output)]
+            total += 4 * math.prod(sizes)
+    return total
+
+
+def _rest(value: ir.Value) -> list[int | str]:
+    """Dimensions of a value after the first, the samples."""
+    return list(graph.dims(value) or [])[1:]
 
 
 def _fixed_batch(model: ir.Model) -> int:

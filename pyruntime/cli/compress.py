@@ -15,7 +15,7 @@ Prune and quantize a float ONNX network and pack it into one .pyrt file.
 --prune SPEC     weight=0.9 | block4=0.85 | 2:4 | filter=0.3 | channel=0.3, then options after commas:
                  criterion=magnitude, scope=global|layer, exclude=GLOB, only=GLOB
 --quantize SPEC  int8 (default) | none (stay in float32); options after commas:
-                 calibrate=minmax|percentile|entropy|mse
+                 calibrate=minmax|average|percentile|entropy|mse
 --recover LIST   comma list of: obs, bias, bn, ...
 """
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from pyruntime import spec as words
 from pyruntime.errors import OptionError
-from pyruntime.quantize.observers import LATER as OBSERVERS_LATER
 from pyruntime.quantize.observers import OBSERVERS
 
 SCHEMES = ("int8", "none")
@@ -31,7 +30,7 @@ class QuantizeSpec:
 
 
 def parse_spec(text: str) -> QuantizeSpec:
-    """`int8` or `none`, then options: `calibrate=minmax|percentile|mse`, `activations=u8`.
+    """`int8` or `none`, then options: `calibrate=minmax|average|percentile|entropy|mse`, `activations=u8`.
 
     Errors: OptionError, one line that lists what is valid.
     """
@@ -48,7 +47,7 @@ def parse_spec(text: str) -> QuantizeSpec:
         if scheme == "none":
             raise OptionError(f"{what}option '{key}' has no effect with 'none'; leave it out")
         if key == "calibrate":
-            calibrate = words.choose(value, OBSERVERS, what + "observer", OBSERVERS_LATER)
+            calibrate = words.choose(value, OBSERVERS, what + "observer")
         else:
             words.choose(value, ("u8",), what + "activations", later=("s8", "float"))
     return QuantizeSpec(scheme, calibrate)

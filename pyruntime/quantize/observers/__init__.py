@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from pyruntime.quantize.observers.average import Average
+from pyruntime.quantize.observers.entropy import Entropy
 from pyruntime.quantize.observers.minmax import MinMax
 from pyruntime.quantize.observers.mse import Mse
 from pyruntime.quantize.observers.percentile import Percentile
@@ -29,9 +31,8 @@ class Observer(Protocol):
 
 OBSERVERS: dict[str, type[Observer]] = {
     "minmax": MinMax,
+    "average": Average,
     "percentile": Percentile,
+    "entropy": Entropy,
     "mse": Mse,
 }
-
-LATER = ("entropy",)
-"""Named in the interface, not built."""

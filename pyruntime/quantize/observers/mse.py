@@ -6,43 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pyruntime.quantize.observers.base import Histogram
+from pyruntime.quantize.observers.search import search
 from pyruntime.quantize.ranges import Range, activation_params
-
-RATIOS = np.linspace(1.0, 0.2, 81)
-SWEEPS = 2
 
 
 class Mse(Histogram):
-    """Coordinate search: each end of the range is tried at 20 % to 100 % of what was seen, the other held."""
-
     def _choose(self) -> Range:
-        full = Range(self.low, self.high)
         used = np.flatnonzero(self.counts)
         centers, counts = self.centers[used], self.counts[used].astype(np.float64)
-        best = full
-        for _ in range(SWEEPS):
-            before = best
-            best = self._search(
-                [Range(best.low, full.high * ratio) for ratio in RATIOS], centers, counts, best.high
-            )
-            best = self._search(
-                [Range(full.low * ratio, best.high) for ratio in RATIOS], centers, counts, best.low
-            )
-            if best == before:
-                break
-        return best
-
-    def _search(
-        self,
-        candidates: list[Range],
-        centers: npt.NDArray[np.float64],
-        counts: npt.NDArray[np.float64],
-        end: float,
-    ) -> Range:
-        if end == 0.0:
-            return candidates[0]
-        errors = [squared_error(candidate, centers, counts) for candidate in candidates]
-        return candidates[int(np.argmin(errors))]
+        return search(Range(self.low, self.high), lambda candidate: squared_error(candidate, centers, counts))
 
 
 def squared_error(

@@ -6,6 +6,7 @@ import pytest
 from pyruntime.errors import DataError
 from pyruntime.quantize.observers import OBSERVERS
 from pyruntime.quantize.observers.base import BINS, Histogram
+from pyruntime.quantize.observers.entropy import divergence
 from pyruntime.quantize.observers.mse import squared_error
 from pyruntime.quantize.ranges import Range, activation_params
 
@@ -112,3 +113,42 @@ def test_mse_keeps_the_range_of_even_values():
     found = observe("mse", np.linspace(0, 6, 10_000))
     assert found.low == 0
     assert found.high == pytest.approx(6, rel=0.03)
+
+
+def test_entropy_leaves_a_few_outliers_out_and_keeps_even_values():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=200_000).astype(np.float32)
+    x[:4] = 30
+    found = observe("entropy", x)
+    assert 3 < found.high < 12
+    assert found.low == pytest.approx(x.min(), rel=0.4)
+    even = observe("entropy", np.linspace(0, 6, 100_000))
+    assert even.low == 0
+    assert even.high == pytest.approx(6, rel=0.03)
+
+
+def test_divergence_by_hand():
+    """Levels of [0, 255] are the integers: bins 1.0 and 1.2 share one, 3.0 has its own, 400 is clipped."""
+    centers, counts = np.array([1.0, 1.2, 3.0, 400.0]), np.array([1.0, 3.0, 2.0, 2.0])
+    p, q = np.array([1, 3, 4]) / 8, np.array([2, 2, 2]) / 6
+    assert divergence(Range(0, 255), centers, counts) == pytest.approx((p * np.log(p / q)).sum())
+    assert divergence(Range(0, 255), centers + 1000, counts) == np.inf
+
+
+def test_average_is_the_mean_over_samples_in_any_batches():
+    x = np.array([[-1, 2], [-3, 4], [0, 30]])
+    assert observe("average", x) == Range(-4 / 3, 12)
+    assert observe("average", x[:1], x[1:]) == observe("average", x)
+    with pytest.warns(RuntimeWarning):
+        assert observe("average", x, np.full((1, 2), np.nan)) == observe("average", x)
+
+
+@ALL
+def test_memory_does_not_grow_with_the_data(name):
+    observer = OBSERVERS[name]("x")
+    sizes = set()
+    for seed in range(4):
+        observer.update(np.random.default_rng(seed).normal(size=(8, 5000)).astype(np.float32))
+        sizes.add(sum(getattr(entry, "nbytes", 0) for entry in vars(observer).values()))
+    assert len(sizes) == 1
+    assert sizes.pop() <= 8 * BINS
