@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from pyruntime.columns import mean_input
 from pyruntime.evaluate import MakeRun, observe
 from pyruntime.layers import find_layers
 from pyruntime.quantize import weights
-from pyruntime.recover.columns import mean_input
 from pyruntime.recover.common import get_bias, set_layer
 
 

@@ -22,11 +22,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from pyruntime import graph
+from pyruntime.columns import sample_outputs, sample_rows
 from pyruntime.evaluate import MakeRun, observe, sample_count
 from pyruntime.layers import Layer
 from pyruntime.prune.granularity import GRANULARITIES
 from pyruntime.recover import solve
-from pyruntime.recover.columns import sample_outputs, sample_rows
 from pyruntime.recover.common import Progress, changed_layers, get_bias, in_stages, set_layer
 
 Array = npt.NDArray[Any]

@@ -3,7 +3,7 @@ import pytest
 from helpers import layer_of
 from toolmodels import make_run
 
-from pyruntime.recover.columns import choose, mean_input, sample_outputs, sample_rows
+from pyruntime.columns import choose, mean_input, sample_outputs, sample_rows
 
 CASES = {
     "plain": {"kernel": (3, 3)},
