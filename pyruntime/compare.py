@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pyruntime.errors import DataError, ModelError
 from pyruntime.loading import Data, load_data, load_program
-from pyruntime.program import Program, Value
+from pyruntime.program import RANGES, Program, Value
 from pyruntime.session import InferenceSession, SessionOptions
 
 Array = npt.NDArray[Any]
@@ -36,17 +36,51 @@ QUANTIZED_SUFFIXES = ("_quantize_output", "_QuantizeLinear_Output", "_quantized"
 
 
 @dataclass
-class Difference:
-    """Running sums over samples of a value `r` (reference) and `c` (candidate)."""
+class Extent:
+    """Smallest and largest value of each channel seen so far."""
 
+    low: Array | float = math.inf
+    high: Array | float = -math.inf
+
+    def add(self, values: Array, axis: int) -> None:
+        if values.size:
+            others = tuple(i for i in range(values.ndim) if i != axis)
+            self.low = np.minimum(self.low, values.min(axis=others))
+            self.high = np.maximum(self.high, values.max(axis=others))
+
+    @property
+    def varies(self) -> Array:
+        """Whether a channel takes more than one value."""
+        return np.asarray(self.high) > np.asarray(self.low)
+
+
+@dataclass
+class Difference:
+    """Running sums over samples of a value `r` (reference) and `c` (candidate).
+
+    Attributes:
+        axis: where the channels stand; None if there are none to speak of.
+        limits: the lowest and the highest real number the candidate's integers can say; None if it is float.
+    """
+
+    axis: int | None = None
+    limits: tuple[float, float] | None = None
     signal: float = 0.0  # sum r^2
     noise: float = 0.0  # sum (r - c)^2
     candidate: float = 0.0  # sum c^2
     product: float = 0.0  # sum r*c
     max_error: float = 0.0
+    saturated: int = 0  # values of r beyond the limits
+    extents: tuple[Extent, Extent] = field(default_factory=lambda: (Extent(), Extent()))
 
     def add(self, reference: Array, candidate: Array) -> None:
         """Takes two arrays of one shape (real numbers)."""
+        if self.limits is not None:
+            low, high = self.limits
+            self.saturated += int(np.count_nonzero((reference < low) | (reference > high)))
+        if self.axis is not None and self.axis < reference.ndim:
+            self.extents[0].add(reference, self.axis)
+            self.extents[1].add(candidate, self.axis)
         r = reference.astype(np.float64).ravel()
         c = candidate.astype(np.float64).ravel()
         error = r - c
@@ -74,9 +108,22 @@ class Difference:
             return 1.0 if self.signal == self.candidate else 0.0
         return min(1.0, max(-1.0, self.product / norms))
 
+    @property
+    def dead_channels(self) -> list[int]:
+        """Channels that vary in the reference and are constant in the candidate."""
+        reference, candidate = self.extents
+        return [int(i) for i in np.flatnonzero(reference.varies & ~candidate.varies)]
+
     def row(self, name: str) -> dict[str, Any]:
         """The figures as JSON."""
-        return {"name": name, "sqnr_db": self.sqnr_db, "cosine": self.cosine, "max_error": self.max_error}
+        return {
+            "name": name,
+            "sqnr_db": self.sqnr_db,
+            "cosine": self.cosine,
+            "max_error": self.max_error,
+            "saturated": None if self.limits is None else self.saturated,
+            "dead_channels": self.dead_channels,
+        }
 
 
 def compare_files(
@@ -99,8 +146,10 @@ def compare_programs(
 
     Returns `samples, reference_accuracy, candidate_accuracy` (None without labels), `agreement` (share of
     samples with the same arg max of the first output; None if that is not [samples, classes]), and `outputs`
-    and `layers`: rows `name, sqnr_db, cosine, max_error`, layers being the values both programs know by name,
-    worst SQNR first.
+    and `layers`: rows `name, sqnr_db, cosine, max_error, saturated, dead_channels`, layers being the values
+    both programs know by name, worst SQNR first. `saturated` counts the values of the reference that the
+    candidate's integers cannot reach (None if it is float there); `dead_channels` lists the channels that
+    vary in the reference and are constant in the candidate.
     Raises ModelError if inputs or outputs of the two differ.
     """
     _check_same_interface(reference, candidate)
@@ -109,7 +158,10 @@ def compare_programs(
     names = [name for name, _ in pairs]
     first = InferenceSession(_with_outputs(reference, names), options)
     second = InferenceSession(_with_outputs(candidate, [name for _, name in pairs]), options)
-    differences = {name: Difference() for name in names}
+    axes = _channel_axes(reference)
+    differences = {
+        name: Difference(axes.get(name), _limits(candidate.values[other])) for name, other in pairs
+    }
     classes: tuple[list[Array], list[Array]] = ([], [])
     for feed in batches(data, first):
         results = (first.run(names, feed), second.run([name for _, name in pairs], feed))
@@ -130,7 +182,7 @@ def compare_programs(
         if not is_classifier:
             raise DataError(f"{data.path}: has labels, but output {names[0]!r} is not [samples, classes]")
         accuracies = [float((prediction == data.labels).mean()) for prediction in predictions]
-    layers = [differences[name].row(_tensor_name(name)) for name, _ in shared]
+    layers = [differences[name].row(tensor_name(name)) for name, _ in shared]
     return {
         "samples": data.samples,
         "reference_accuracy": accuracies[0],
@@ -190,11 +242,30 @@ def _shared_values(reference: Program, candidate: Program) -> list[tuple[str, st
     for program in (reference, candidate):
         outputs = [node.outputs[0] for node in program.nodes if node.op not in SKIPPED_OPS]
         real = [name for name in outputs if _is_real(program.values[name]) and name not in program.outputs]
-        made.append({_tensor_name(name): name for name in real})
+        made.append({tensor_name(name): name for name in real})
     return [(name, made[1][tensor]) for tensor, name in made[0].items() if tensor in made[1]]
 
 
-def _tensor_name(name: str) -> str:
+def _channel_axes(program: Program) -> dict[str, int]:
+    """Where the channels of a value stand: axis 1, but the last of a tensor of rank 3 that no Conv made."""
+    axes = {}
+    for node in program.nodes:
+        rank = len(program.values[node.outputs[0]].shape)
+        if rank >= 2:
+            axes[node.outputs[0]] = 2 if rank == 3 and node.op != "conv" else 1
+    return axes
+
+
+def _limits(value: Value) -> tuple[float, float] | None:
+    """What a quantized value rounds to its ends without clipping: half a step more than its integers say."""
+    if value.scale is None:
+        return None
+    low, high = RANGES[value.dtype]
+    zero_point = value.zero_point or 0
+    return (low - zero_point - 0.5) * value.scale, (high - zero_point + 0.5) * value.scale
+
+
+def tensor_name(name: str) -> str:
     for suffix in QUANTIZED_SUFFIXES:
         if name.endswith(suffix):
             return name.removesuffix(suffix)

@@ -19,7 +19,7 @@ from pyruntime.program import Program
 from pyruntime.prune import PruneReport, prune
 from pyruntime.quantize import QuantizeReport, QuantizeSpec, calibrate, insert_qdq, make_plan
 from pyruntime.recipe import Recipe
-from pyruntime.recover import correct_bias, match_statistics, update_pruned
+from pyruntime.recover import correct_bias, equalize, match_statistics, update_pruned
 
 if TYPE_CHECKING:
     import onnx
@@ -128,6 +128,8 @@ def compress(
     report = CompressReport(plan, steps, samples=0 if data is None else calibration_data.samples(data))
     result = graph.clone(reference)
     _prune(result, reference, plan, data, report, progress)
+    if data is not None and "equalize" in steps:
+        equalize(result, data, [reference])
     if quantize.scheme == "int8" and not prequantized:
         assert data is not None
         report.quantize = _quantize(result, data, quantize, "bias" in steps, progress)

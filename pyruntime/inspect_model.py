@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pyruntime.loading import is_onnx, load_program
+from pyruntime.compare import compare_programs, tensor_name
+from pyruntime.loading import is_onnx, load_data, load_program
 from pyruntime.program import MOVEMENT, Node, Program
 from pyruntime.session import InferenceSession, SessionOptions
 
@@ -19,19 +20,31 @@ WEIGHT_INPUT = {"conv": 1, "dense": 1}
 BITS = {"f32": 32, "s32": 32, "s64": 64, "u8": 8, "s8": 8}
 
 
-def inspect_file(path: str | os.PathLike[str], options: SessionOptions | None = None) -> dict[str, Any]:
+def inspect_file(
+    path: str | os.PathLike[str],
+    options: SessionOptions | None = None,
+    reference: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
     """Report on a `.pyrt` or `.onnx` file.
 
+    Args:
+        reference, data: the float network and a `.npz` of samples; with them every layer whose result the
+            reference has too gets `sqnr_db, cosine, saturated, dead_channels` (see `compare`).
+
     Returns `file, file_bytes, isa, num_threads, inputs, outputs, layers, float_layers, total`; a layer has
-    `name, op, weight_shape, output_shape, scheme, sparsity, bits, bytes, codec, kernel, isa, precision`:
-    sparsity is the share of weights that are zero, bits the width one stored weight has when decoded, bytes
-    what all constants of the layer occupy in the file.
+    `name, op, weight_shape, output_shape, scheme, sparsity, dead_rows, bits, bytes, codec, kernel, isa,
+    precision`: sparsity is the share of weights that are zero, dead_rows the number of output channels whose
+    weights all are, bits the width one stored weight has when decoded, bytes what all constants of the layer
+    occupy in the file.
     """
     program = load_program(path)
     session = InferenceSession(program, options)
     stored = _stored(path, program)
     kernels = {row["node"]: row for row in session.kernels()}
     layers = [_layer(program, node, kernels.get(node.name, {}), stored) for node in program.nodes]
+    if reference is not None and data is not None:
+        _add_differences(layers, program, reference, data, options)
     weights = [layer for layer in layers if layer["weight_shape"]]
     parameters = sum(int(np.prod(layer["weight_shape"])) for layer in weights)
     zeros = sum(round(layer["sparsity"] * np.prod(layer["weight_shape"])) for layer in weights)
@@ -52,6 +65,24 @@ def inspect_file(path: str | os.PathLike[str], options: SessionOptions | None = 
     }
 
 
+def _add_differences(
+    layers: list[dict[str, Any]],
+    program: Program,
+    reference: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    options: SessionOptions | None,
+) -> None:
+    original = load_program(reference)
+    samples = load_data(data, InferenceSession(original, options).get_inputs())
+    report = compare_programs(original, program, samples, options)
+    found = {row["name"]: row for row in (*report["outputs"], *report["layers"])}
+    for layer, node in zip(layers, program.nodes, strict=True):
+        row = found.get(tensor_name(node.outputs[0]))
+        if row is not None:
+            figures = ("sqnr_db", "cosine", "saturated", "dead_channels")
+            layer.update({figure: row[figure] for figure in figures})
+
+
 def float_layers(program: Program, kernels: list[dict[str, Any]]) -> list[str]:
     """Names of the nodes that compute in float: moving data and converting at the border is no computing."""
     idle = {node.name for node in program.nodes if node.op in (*MOVEMENT, "quantize", "dequantize", "cast")}
@@ -65,9 +96,10 @@ def _layer(
     weight = None
     if node.op in WEIGHT_INPUT:
         weight = program.constants.get(node.inputs[WEIGHT_INPUT[node.op]])
-    sparsity = None
+    sparsity = dead_rows = None
     if weight is not None:
         sparsity = 1.0 - np.count_nonzero(weight.array) / max(weight.array.size, 1)
+        dead_rows = int(np.count_nonzero(~weight.array.reshape(len(weight.array), -1).any(axis=1)))
     main = weight.name if weight is not None else next(iter(names), None)
     return {
         "name": node.name,
@@ -76,6 +108,7 @@ def _layer(
         "output_shape": list(program.values[node.outputs[0]].shape),
         "scheme": (weight.scheme or program.dtype(weight.name)) if weight is not None else None,
         "sparsity": sparsity,
+        "dead_rows": dead_rows,
         "bits": BITS[program.dtype(weight.name)] if weight is not None else None,
         "bytes": sum(stored[name][1] for name in names if name in stored),
         "codec": stored[main][0] if main in stored else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from pyruntime.cli.options import Subparsers, add_command, add_session_options, session_options
 from pyruntime.cli.table import percent, table
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if report["agreement"] is not None:
         print(f"agreement: {percent(report['agreement'], 2)}")
-    header = ["output", "SQNR dB", "cosine", "max error"]
+    header = ["output", "SQNR dB", "cosine", "max error", "saturated", "dead channels"]
     print(table(header, [_row(row) for row in report["outputs"]]))
     if report["layers"]:
         print("\nlayers, worst first")
@@ -51,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _row(row: dict[str, float]) -> list[object]:
+def _row(row: dict[str, Any]) -> list[object]:
     sqnr = "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.2f}"
-    return [row["name"], sqnr, f"{row['cosine']:.6f}", f"{row['max_error']:.4g}"]
+    saturated = "" if row["saturated"] is None else row["saturated"]
+    figures = [sqnr, f"{row['cosine']:.6f}", f"{row['max_error']:.4g}"]
+    return [row["name"], *figures, saturated, len(row["dead_channels"]) or ""]

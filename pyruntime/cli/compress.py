@@ -16,7 +16,7 @@ Prune and quantize a float ONNX network and pack it into one .pyrt file.
                  criterion=magnitude, scope=global|layer, exclude=GLOB, only=GLOB
 --quantize SPEC  int8 (default) | none (stay in float32); options after commas:
                  calibrate=minmax|average|percentile|entropy|mse
---recover LIST   comma list of: obs, bias, bn, ...
+--recover LIST   comma list of: obs, bn, equalize, bias
 """
 
 

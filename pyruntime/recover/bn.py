@@ -17,7 +17,11 @@ import onnx_ir as ir
 
 from pyruntime.evaluate import MakeRun, observe
 from pyruntime.layers import Layer
-from pyruntime.recover.common import Progress, changed_layers, get_bias, in_stages, set_layer
+from pyruntime.recover.common import Progress, changed_layers, get_bias, set_layer
+
+# Each layer is measured once those before it are right: correcting two at once, the second would be corrected
+# for an error that the first no longer makes. So deep networks take many runs, and fewer samples for each.
+DEEP, DEEP_SAMPLES = 16, 128
 
 # A channel whose deviation fell below this part of the original carries no signal to scale up.
 MAX_GAIN = 4.0
@@ -57,20 +61,19 @@ def match_statistics(
     Args:
         model: the pruned float model.
         reference: the same model before pruning.
-        data: calibration data; all of it is used.
+        data: calibration data; of networks with more than `DEEP` pruned layers the first `DEEP_SAMPLES`.
     A channel that no longer varies keeps its weights and gets the right mean.
     """
     pairs = changed_layers(model, reference)
+    if len(pairs) > DEEP:
+        data = {name: array[:DEEP_SAMPLES] for name, array in data.items()}
     wanted = _moments(reference, data, [original for _, original in pairs], make_run)
-    stages = in_stages(pairs)
-    for number, stage in enumerate(stages):
-        layers = [layer for layer, _ in stage]
-        found = _moments(model, data, layers, make_run)
-        for layer in layers:
-            if found[layer.name].count and wanted[layer.name].count:
-                _fold(model, layer, found[layer.name], wanted[layer.name])
+    for number, (layer, _) in enumerate(pairs):
+        found = _moments(model, data, [layer], make_run)
+        if found[layer.name].count and wanted[layer.name].count:
+            _fold(model, layer, found[layer.name], wanted[layer.name])
         if progress is not None:
-            progress(number + 1, len(stages))
+            progress(number + 1, len(pairs))
 
 
 def _moments(

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from pyruntime import spec as words
 
-STEPS = ("obs", "bn", "bias")
+STEPS = ("obs", "bn", "equalize", "bias")
 """In the order in which they run."""
 
-LATER = ("equalize", "adaround", "smooth")
+LATER = ("adaround", "smooth")
 """Named in the interface, not built."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyruntime.compare import Difference, batches, compare_programs
+from pyruntime.compare import Difference, _limits, batches, compare_programs
 from pyruntime.errors import DataError, ModelError
 from pyruntime.loading import Data
 from pyruntime.program import Constant, Node, Program, Value
@@ -37,6 +37,24 @@ def test_figures_at_the_edges() -> None:
     assert difference(zeros, zeros).sqnr_db is None and difference(zeros, zeros).cosine == 1
     assert difference(zeros, ones).sqnr_db == -999.0 and difference(zeros, ones).cosine == 0
     assert Difference().row("empty")["sqnr_db"] is None
+
+
+def test_saturation_and_dead_channels() -> None:
+    """Channel 1 is constant in the candidate alone, channel 2 in both; 2.6 and -0.6 are out of reach."""
+    reference = np.array([[0.0, 1.0, 5.0], [2.6, 2.0, 5.0], [-0.6, 0.5, 5.0]])
+    candidate = np.array([[0.0, 1.0, 5.0], [2.0, 1.0, 5.0], [0.0, 1.0, 5.0]])
+    found = Difference(axis=1, limits=(-0.5, 2.5))
+    found.add(reference[:, :2], candidate[:, :2])
+    assert found.saturated == 2 and found.dead_channels == [1]
+    found = Difference(axis=1)
+    found.add(reference, candidate)
+    assert found.row("r")["saturated"] is None and found.dead_channels == [1]
+
+
+def test_limits_of_quantized_values() -> None:
+    np.testing.assert_allclose(_limits(Value("q", "u8", ["N"], 0.01, 0)), (-0.005, 2.555))
+    np.testing.assert_allclose(_limits(Value("q", "s8", ["N"], 1.0, 3)), (-131.5, 124.5))
+    assert _limits(Value("f", "f32", ["N"])) is None
 
 
 def scaling(factor: float, batch: int | str = "N") -> Program:

@@ -65,6 +65,24 @@ def test_compress_inspect_compare(
     assert "worst first" in capsys.readouterr().out
 
 
+def test_inspect_against_the_float_network(
+    float_file: Path, calibration_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A range that leaves the largest values of half of the samples out must show as saturation."""
+    out = tmp_path / "small.pyrt"
+    compress(float_file, calibration_file, out, "--quantize", "int8,calibrate=average")
+    capsys.readouterr()
+    arguments = ["inspect", str(out), "--reference", str(float_file), "--data", str(calibration_file)]
+    assert main([*arguments, "--json"]) == 0
+    layers = {layer["name"]: layer for layer in json.loads(capsys.readouterr().out)["layers"]}
+    assert layers["conv1"]["sqnr_db"] > 10 and layers["conv1"]["saturated"] > 0
+    assert layers["conv1"]["dead_channels"] == [] and layers["conv1"]["dead_rows"] == 0
+    assert main(arguments) == 0
+    assert "saturated" in capsys.readouterr().out
+    assert main(arguments[:4]) == 2
+    assert "--reference and --data go together" in capsys.readouterr().err
+
+
 def test_quantization_alone_is_close(
     float_file: Path, calibration_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

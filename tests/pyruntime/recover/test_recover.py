@@ -6,6 +6,7 @@ from onnx import helper
 from toolmodels import build, he, make_run, residual_net, shared_net, sqnr_db
 
 from pyruntime import graph
+from pyruntime.evaluate import observe
 from pyruntime.layers import find_layers
 from pyruntime.prune import parse_spec, prune
 from pyruntime.recover import correct_bias, match_statistics, update_pruned
@@ -67,6 +68,27 @@ def test_statistics_come_back():
     now, then = make_run(model)({"x": x})["y"], make_run(reference)({"x": x})["y"]
     np.testing.assert_allclose(now.mean(axis=0), then.mean(axis=0), atol=1e-3)
     np.testing.assert_allclose(now.std(axis=0), then.std(axis=0), rtol=1e-2)
+
+
+def test_statistics_come_back_in_deep_networks():
+    """Each correction must see those before it: all statistics come back, not those of every n-th layer."""
+    rng = np.random.default_rng(3)
+    depth, nodes, weights, last = 40, [], {}, "x"
+    for i in range(depth):
+        weights[f"w{i}"] = he(rng, 6, 6, 3, 3)
+        weights[f"b{i}"] = rng.normal(size=6).astype(np.float32) * 0.1
+        nodes.append(helper.make_node("Conv", [last, f"w{i}", f"b{i}"], [f"c{i}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"]))
+        last = f"r{i}"
+    reference = build(nodes, weights, {"x": ["N", 6, 8, 8]}, {last: ["N", 6, 8, 8]})
+    model = graph.clone(reference)
+    prune(model, [parse_spec("weight=0.4,scope=layer")])
+    x = data(32, shape=(6, 8, 8))
+    match_statistics(model, reference, {"x": x})
+    for name in ("c5", "c20", "c39"):
+        (now,), (then,) = (list(observe(net, {"x": x}, [name])) for net in (model, reference))
+        mean, std = then[name].mean(axis=(0, 2, 3)), then[name].std(axis=(0, 2, 3))
+        np.testing.assert_allclose(now[name].mean(axis=(0, 2, 3)), mean, atol=0.02 * std.max())
 
 
 @pytest.mark.parametrize("step", [update_pruned, match_statistics])
