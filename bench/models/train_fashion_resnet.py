@@ -26,42 +26,18 @@ elsewhere.
 """
 
 import argparse
-import gzip
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx.numpy_helper
-import onnx.reference
 import torch
+from fashion_data import read_images
+from fashion_networks import BasicBlock
+from fashion_training import Training, accuracy, count_macs, export, load_weights, tensors, train
 from torch import Tensor, nn
 from torch.nn import functional
 
-PIXEL_MEAN, PIXEL_STD = 0.2860, 0.3530  # of the training pixels / 255
 BLOCK = 4  # consecutive input channels pruned together
-OPSET = 17
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a residual sum; a 1x1 convolution on the shortcut where the shape changes."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.shortcut: nn.Module = nn.Identity()
-        if in_channels != out_channels or stride != 1:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
 class FashionResNet(nn.Module):
@@ -83,44 +59,12 @@ class FashionResNet(nn.Module):
         return self.fc(torch.flatten(self.pool(x), 1))
 
 
-# --- data ---
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array in a gzipped idx file: 00 00 08 ndim, then ndim big-endian uint32 sizes, then bytes."""
-    data = gzip.decompress(path.read_bytes())
-    if data[:3] != b"\x00\x00\x08":
-        raise ValueError(
-            f"{path}: not an idx file of unsigned bytes; give the folder of Fashion-MNIST *-ubyte.gz files"
-        )
-    ndim = data[3]
-    shape = np.frombuffer(data, ">u4", ndim, offset=4).astype(int)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * ndim).reshape(shape)
-
-
-def normalise(images: np.ndarray) -> Tensor:
-    """uint8 [N, 28, 28] -> float32 [N, 1, 28, 28], the network's input."""
-    pixels = torch.from_numpy(images.astype(np.float32)).unsqueeze(1)
-    return (pixels / 255 - PIXEL_MEAN) / PIXEL_STD
-
-
-def augment(x: Tensor) -> Tensor:
-    """Shift every image by up to 2 pixels each way (black comes in) and flip half of them left to right."""
-    count, _, height, width = x.shape
-    black = -PIXEL_MEAN / PIXEL_STD
-    padded = functional.pad(x, (2, 2, 2, 2), value=black)[:, 0]
-    rows = torch.randint(0, 5, (count, 1, 1)) + torch.arange(height)[None, :, None]
-    columns = torch.randint(0, 5, (count, 1, 1)) + torch.arange(width)[None, None, :]
-    columns = torch.where(torch.rand(count, 1, 1) < 0.5, columns.flip(2), columns)
-    return padded[torch.arange(count)[:, None, None], rows, columns].unsqueeze(1)
-
-
 def first_of_each_class(labels: np.ndarray, per_class: int) -> np.ndarray:
     """Indices of the first `per_class` samples of every class, in ascending order."""
     return np.sort(np.concatenate([np.flatnonzero(labels == c)[:per_class] for c in range(10)]))
 
 
-# --- training ---
+# --- the lasso and one-shot pruning ---
 
 
 def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -143,49 +87,6 @@ def shrink_blocks(model: nn.Module, amount: float) -> None:
             .flatten(1, 2)
             .contiguous(memory_format=torch.channels_last)
         )
-
-
-def train(model: nn.Module, images: Tensor, labels: Tensor, options: argparse.Namespace) -> None:
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim == 1]  # batch norm and bias: no decay
-    optimizer = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=options.learning_rate,
-        momentum=0.9,
-        nesterov=True,
-    )
-    steps = len(images) // options.batch
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.learning_rate, total_steps=options.epochs * steps, cycle_momentum=False
-    )
-    for epoch in range(options.epochs):
-        model.train()
-        start, total = time.perf_counter(), 0.0
-        order = torch.randperm(len(images))[: steps * options.batch].reshape(steps, options.batch)
-        for batch in order:
-            x = augment(images[batch]).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model(x)
-            loss = functional.cross_entropy(logits.float(), labels[batch], label_smoothing=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if options.block_lasso > 0:
-                shrink_blocks(model, options.block_lasso * scheduler.get_last_lr()[0])
-            scheduler.step()
-            total += loss.item()
-        print(f"epoch {epoch + 1}: loss {total / steps:.4f}, {time.perf_counter() - start:.0f} s", flush=True)
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Percent of float32 predictions that are right, in evaluation mode."""
-    model.eval()
-    predictions = torch.cat([model(x).argmax(1) for x in images.split(500)])
-    return 100 * (predictions == labels).float().mean().item()
-
-
-# --- pruning ---
 
 
 def weakest(norms: Tensor, sparsity: float) -> float:
@@ -232,85 +133,6 @@ def report_pruning(model: FashionResNet, images: Tensor, test_images: Tensor, te
             print(f"{sparsity:.0%} of 1x4 blocks pruned, scope {scope}: {result:.2f} % ({change:+.2f})")
 
 
-# --- export ---
-
-
-def undo_sharing(proto: onnx.ModelProto) -> None:
-    """The exporter stores equal initializers once, behind Identity nodes; give every node its own copy again.
-
-    It happens here because the biases of `bn2` and of the shortcut's batch norm get the same gradients.
-    """
-    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
-    for node in [n for n in proto.graph.node if n.op_type == "Identity" and n.input[0] in stored]:
-        copy = proto.graph.initializer.add()
-        copy.CopyFrom(stored[node.input[0]])
-        copy.name = node.output[0]
-        proto.graph.node.remove(node)
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Put the initializers of a network exported by this script back into the model."""
-    state = model.state_dict()
-    for tensor in onnx.load(str(path)).graph.initializer:
-        if tensor.name not in state:
-            raise ValueError(
-                f"{path}: initializer {tensor.name} is not of this network; give a file this script wrote"
-            )
-        state[tensor.name] = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
-    model.load_state_dict(state)
-
-
-def export(model: nn.Module, path: Path, example: Tensor) -> None:
-    """Write the ONNX file and check it against torch with ONNX's reference evaluator."""
-    model = model.eval().to(memory_format=torch.contiguous_format)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the TorchScript exporter is deprecated, but it alone keeps batch norm nodes
-        torch.onnx.export(
-            model,
-            (example[:1],),
-            str(path),
-            dynamo=False,
-            opset_version=OPSET,
-            do_constant_folding=False,
-            training=torch.onnx.TrainingMode.PRESERVE,
-            input_names=["input"],
-            output_names=["logits"],
-            dynamic_axes={"input": {0: "N"}, "logits": {0: "N"}},
-        )
-    proto = onnx.load(str(path))
-    undo_sharing(proto)
-    onnx.save(proto, str(path))
-    onnx.checker.check_model(proto, full_check=True)
-    operators = [node.op_type for node in proto.graph.node]
-    print("operators:", {op: operators.count(op) for op in sorted(set(operators))})
-    (logits,) = onnx.reference.ReferenceEvaluator(proto).run(None, {"input": example.numpy()})
-    with torch.no_grad():
-        difference = float(np.abs(logits - model(example).numpy()).max())
-    print(f"largest difference between ONNX and torch on {len(example)} images: {difference:.1e}")
-    if difference > 1e-3:
-        raise RuntimeError(
-            f"{path}: the exported network differs from torch by {difference:.1e}, expected < 1e-3"
-        )
-
-
-def count_macs(model: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of the convolutions and the dense layer for one image."""
-    macs = 0
-
-    def add(module: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal macs
-        macs += output[0].numel() * module.weight[0].numel()
-
-    hooks = [m.register_forward_hook(add) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-    with torch.no_grad():
-        model.eval()(example[:1])
-    for hook in hooks:
-        hook.remove()
-    return macs
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train and export the demo network.")
     parser.add_argument(
@@ -337,12 +159,8 @@ def main() -> None:
     options = parse_arguments()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    train_images = read_idx(options.dataset / "train-images-idx3-ubyte.gz")
-    train_labels = read_idx(options.dataset / "train-labels-idx1-ubyte.gz")
-    test_images = read_idx(options.dataset / "t10k-images-idx3-ubyte.gz")
-    test_labels = read_idx(options.dataset / "t10k-labels-idx1-ubyte.gz")
-    x_train, y_train = normalise(train_images), torch.from_numpy(train_labels.astype(np.int64))
-    x_test, y_test = normalise(test_images), torch.from_numpy(test_labels.astype(np.int64))
+    train_set, test_set = read_images(options.dataset, "train"), read_images(options.dataset, "t10k")
+    (x_train, y_train), (x_test, y_test) = tensors(train_set), tensors(test_set)
 
     model = FashionResNet().to(memory_format=torch.channels_last)
     if options.start_from is not None:
@@ -350,22 +168,39 @@ def main() -> None:
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters} parameters, {count_macs(model, x_test) / 1e6:.1f} M multiply-accumulates per image")
     start = time.perf_counter()
-    train(model, x_train[: options.train_images], y_train[: options.train_images], options)
+    training = Training(
+        epochs=options.epochs,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        bfloat16=True,
+    )
+
+    def shrink(rate: float) -> None:
+        shrink_blocks(model, options.block_lasso * rate)
+
+    train(
+        model,
+        x_train[: options.train_images],
+        y_train[: options.train_images],
+        training,
+        shrink if options.block_lasso > 0 else None,
+    )
     print(f"trained in {time.perf_counter() - start:.0f} s")
 
     options.output.mkdir(parents=True, exist_ok=True)
-    chosen = first_of_each_class(test_labels, 100)
+    chosen = first_of_each_class(test_set.labels, 100)
     np.savez_compressed(
-        options.output / "fashion_test.npz", images=test_images[chosen], labels=test_labels[chosen]
+        options.output / "fashion_test.npz", images=test_set.pixels[chosen], labels=test_set.labels[chosen]
     )
     generator = np.random.default_rng(options.seed)
-    calibration = np.sort(generator.choice(len(train_images), 512, replace=False))
-    np.savez_compressed(options.output / "fashion_calibration.npz", images=train_images[calibration])
+    calibration = np.sort(generator.choice(len(x_train), 512, replace=False))
+    np.savez_compressed(options.output / "fashion_calibration.npz", images=train_set.pixels[calibration])
     export(model, options.output / "fashion_resnet.onnx", x_test[:16])
 
     print(f"float accuracy on the 10000 test images: {accuracy(model, x_test, y_test):.2f} %")
     print(f"float accuracy on fashion_test.npz: {accuracy(model, x_test[chosen], y_test[chosen]):.2f} %")
-    subset = torch.from_numpy(generator.choice(len(train_images), 1000, replace=False))
+    subset = torch.from_numpy(generator.choice(len(x_train), 1000, replace=False))
     report_pruning(model, x_train[subset], x_test, y_test)
     for file in sorted(options.output.glob("fashion_*")):
         print(f"{file.name}: {file.stat().st_size} bytes")
