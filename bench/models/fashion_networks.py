@@ -130,14 +130,14 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNet(nn.Module):
-    """MobileNetV2 in small: stem 14x14x24, a block of 32, three of 64 at 7x7, two of 96, head of 256."""
+    """MobileNetV2 in small: stem 14x14x16, then at 7x7 a block of 32, three of 64, two of 96, head of 256."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU6())
+        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6())
         self.blocks = nn.Sequential(
-            InvertedResidual(24, 32, 1, 3),
-            InvertedResidual(32, 64, 2, 4),
+            InvertedResidual(16, 32, 2, 4),
+            InvertedResidual(32, 64, 1, 4),
             InvertedResidual(64, 64, 1, 4),
             InvertedResidual(64, 64, 1, 4),
             InvertedResidual(64, 96, 1, 4),

@@ -33,12 +33,12 @@ NETWORKS = {
         LeNet5,
         Training(epochs=8, weight_decay=0, l1=3e-5, learning_rate=0.05, shift=0, flip=False),
     ),
-    "resnet_20": (ResNet20, Training(epochs=6, coarse_epochs=4, learning_rate=0.2)),
-    "vgg_small": (VggSmall, Training(epochs=5, shift=1)),
-    "mobilenet": (MobileNet, Training(epochs=6, coarse_epochs=4, weight_decay=4e-4)),
+    "resnet_20": (ResNet20, Training(epochs=4, coarse_epochs=3, learning_rate=0.15, shift=1)),
+    "vgg_small": (VggSmall, Training(epochs=3, shift=1, learning_rate=0.08)),
+    "mobilenet": (MobileNet, Training(epochs=4, coarse_epochs=3, weight_decay=4e-4, shift=1)),
     "transformer": (
         Transformer,
-        Training(epochs=10, optimizer="adamw", learning_rate=2e-3, weight_decay=0.05, shift=1),
+        Training(epochs=4, optimizer="adamw", learning_rate=3e-3, weight_decay=0.05, shift=0, flip=False),
     ),
 }
 
