@@ -13,13 +13,14 @@ import onnx_ir as ir
 from pyruntime import calibration_data, graph
 from pyruntime.errors import DataError, ModelError, OptionError
 from pyruntime.frontends.onnx import load
+from pyruntime.layers import find_layers
 from pyruntime.lower import lower
 from pyruntime.pack import PackReport, write
 from pyruntime.program import Program
 from pyruntime.prune import PruneReport, prune
-from pyruntime.quantize import QuantizeReport, QuantizeSpec, calibrate, insert_qdq, make_plan
+from pyruntime.quantize import QuantizeReport, QuantizeSpec, calibrate, insert_qdq, make_plan, weight_grids
 from pyruntime.recipe import Recipe
-from pyruntime.recover import correct_bias, equalize, match_statistics, update_pruned
+from pyruntime.recover import correct_bias, equalize, match_statistics, round_weights, update_pruned
 
 if TYPE_CHECKING:
     import onnx
@@ -132,7 +133,7 @@ def compress(
         equalize(result, data, [reference])
     if quantize.scheme == "int8" and not prequantized:
         assert data is not None
-        report.quantize = _quantize(result, data, quantize, "bias" in steps, progress)
+        report.quantize = _quantize(result, data, quantize, steps, progress)
     program = lower(result, notes=report.notes)
     if strict and quantize.scheme != "none":
         _check_strict(program)
@@ -179,15 +180,23 @@ def _prune(
 
 
 def _quantize(
-    model: ir.Model, data: Data, spec: QuantizeSpec, bias: bool, progress: Progress | None
+    model: ir.Model,
+    data: Data,
+    spec: QuantizeSpec,
+    steps: tuple[str, ...],
+    progress: Progress | None,
 ) -> QuantizeReport:
-    if bias:
-        correct_bias(model, data)
     total, stage = calibration_data.samples(data), _stage(progress, "calibrate")
     ranges = calibrate(
         model, data, spec, make_plan(model).names, progress=lambda done: stage(done, total) if stage else None
     )
-    return insert_qdq(model, ranges)
+    grids = weight_grids(model, ranges)
+    originals = {layer.weight_name: layer.stored(layer.array()) for layer in find_layers(model)}
+    if "obs" in steps:
+        round_weights(model, data, grids, progress=_stage(progress, "round weights"))
+    elif "bias" in steps:
+        correct_bias(model, data, grids)
+    return insert_qdq(model, ranges, grids, originals)
 
 
 def _stage(progress: Progress | None, name: str) -> Any:

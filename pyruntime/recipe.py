@@ -30,7 +30,7 @@ class Recipe:
         prune: words of `--prune`, applied in order, e.g. `["block4=0.75,exclude=stem*"]`.
         quantize: word of `--quantize`.
         recover: words of `--recover`. None leaves the choice to us, given calibration data: `obs, bn` if the
-            network is pruned, then `bias` if it is quantized. An empty list means none.
+            network is pruned, `obs, bias` if it is quantized. An empty list means none.
     Errors: OptionError for a word that is unknown, not built yet or out of range.
     """
 
@@ -59,7 +59,7 @@ class Recipe:
         if not calibrated:
             return ()
         pruned = ("obs", "bn") if self.prune else ()
-        quantized = () if self.quantize_spec().scheme == "none" else ("bias",)
+        quantized = () if self.quantize_spec().scheme == "none" else ("obs", "bias")
         return parse_steps((*pruned, *quantized))
 
     @classmethod

@@ -4,9 +4,11 @@ from pyruntime.quantize.calibrate import calibrate
 from pyruntime.quantize.insert import LayerQuantization, QuantizeReport, insert_qdq
 from pyruntime.quantize.plan import QuantizePlan, make_plan
 from pyruntime.quantize.ranges import Range
+from pyruntime.quantize.scales import Grids, weight_grids
 from pyruntime.quantize.spec import QuantizeSpec, parse_spec
 
 __all__ = [
+    "Grids",
     "LayerQuantization",
     "QuantizePlan",
     "QuantizeReport",
@@ -16,4 +18,5 @@ __all__ = [
     "insert_qdq",
     "make_plan",
     "parse_spec",
+    "weight_grids",
 ]

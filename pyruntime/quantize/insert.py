@@ -11,13 +11,20 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from pyruntime import graph
-from pyruntime.errors import DataError, ModelError
 from pyruntime.layers import Layer, find_layers
 from pyruntime.quantize import weights
 from pyruntime.quantize.plan import ELEMENTWISE, QuantizePlan, make_plan
 from pyruntime.quantize.ranges import Range, activation_params, quantize_u8
-
-Params = tuple[np.float32, np.uint8]
+from pyruntime.quantize.scales import (
+    Grids,
+    Params,
+    bias_of,
+    finite,
+    input_of,
+    output_of,
+    tensor_params,
+    weight_grids,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,12 @@ class QuantizeReport:
     float_nodes: list[str] = field(default_factory=list)
 
 
-def insert_qdq(model: ir.Model, ranges: Mapping[str, Range]) -> QuantizeReport:
+def insert_qdq(
+    model: ir.Model,
+    ranges: Mapping[str, Range],
+    grids: Grids | None = None,
+    originals: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> QuantizeReport:
     """Quantize a canonical float model in place: u8 activations per tensor, s8 weights per output channel.
 
     Every tensor between integer operators gets a QuantizeLinear and a DequantizeLinear (after a Relu or
@@ -53,11 +65,13 @@ def insert_qdq(model: ir.Model, ranges: Mapping[str, Range]) -> QuantizeReport:
 
     Args:
         ranges: of every tensor in `make_plan(model).names`.
+        grids: what `weight_grids` made before the weights were rounded; None if they were not.
+        originals: weights by name as they were before that, for the report.
     Errors: DataError if a range is missing; ModelError if a weight is not finite.
     """
     plan = make_plan(model)
-    params = _tensor_params(plan, ranges)
-    quantized = _QuantizedWeights(model, plan, params)
+    params = tensor_params(plan, ranges)
+    quantized = _QuantizedWeights(model, plan, params, grids or weight_grids(model, ranges), originals or {})
     report = QuantizeReport()
     for layer in find_layers(model):
         report.layers.append(quantized.apply(layer))
@@ -75,22 +89,6 @@ def insert_qdq(model: ir.Model, ranges: Mapping[str, Range]) -> QuantizeReport:
 
 def _stays_float(node: ir.Node, plan: QuantizePlan) -> bool:
     return node not in plan.nodes and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
-
-
-def _tensor_params(plan: QuantizePlan, ranges: Mapping[str, Range]) -> dict[ir.Value, Params]:
-    params: dict[ir.Value, Params] = {}
-    for group, sources in zip(plan.groups, plan.sources, strict=True):
-        shared = Range(0.0, 0.0)
-        for value in sources:
-            name = value.name or ""
-            if name not in ranges:
-                raise DataError(f"tensor '{name}': has no range; calibrate it")
-            shared = shared.union(ranges[name])
-        for value in group:
-            padding = plan.padding.get(value, 0.0)
-            shared = shared.union(Range(padding, padding))
-        params.update(dict.fromkeys(group, activation_params(shared)))
-    return params
 
 
 def _quantize_operands(model: ir.Model, node: ir.Node) -> None:
@@ -158,49 +156,45 @@ def _take_over(model: ir.Model, value: ir.Value, result: ir.Value) -> None:
 class _QuantizedWeights:
     """Quantizes each weight once, however many layers share it."""
 
-    def __init__(self, model: ir.Model, plan: QuantizePlan, params: Mapping[ir.Value, Params]) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        plan: QuantizePlan,
+        params: Mapping[ir.Value, Params],
+        grids: Grids,
+        originals: Mapping[str, npt.NDArray[Any]],
+    ) -> None:
         self._model = model
         self._params = params
-        self._outputs = {layer.node: _output_tensor(layer, plan) for layer in find_layers(model)}
-        self._done: dict[tuple[ir.Value, int], tuple[ir.Value, npt.NDArray[np.float32], float]] = {}
-        self._users: dict[tuple[ir.Value, int], list[Layer]] = {}
-        for layer in find_layers(model):
-            self._users.setdefault((layer.weight, layer.axis), []).append(layer)
+        self._grids = grids
+        self._originals = originals
+        self._outputs = {layer.node: output_of(layer, plan) for layer in find_layers(model)}
+        self._done: dict[tuple[str, int], tuple[ir.Value, float]] = {}
 
     def apply(self, layer: Layer) -> LayerQuantization:
-        key = (layer.weight, layer.axis)
+        key = (layer.weight_name, layer.axis)
+        scales = self._grids[key].scales
         if key not in self._done:
-            self._done[key] = self._quantize(layer, self._users[key])
-        dequantized, scales, sqnr = self._done[key]
+            self._done[key] = self._quantize(layer, scales)
+        dequantized, sqnr = self._done[key]
         layer.node.replace_input_with(1, dequantized)
         float_bias = self._apply_bias(layer, scales)
         return LayerQuantization(layer.name, layer.weight_name, sqnr, float_bias)
 
-    def _quantize(self, layer: Layer, users: list[Layer]) -> tuple[ir.Value, npt.NDArray[np.float32], float]:
-        array = _finite(layer.weight)
-        scales = weights.weight_scales(weights.channel_max(array, layer.axis))
-        for user in users:
-            bias = self._bias(user, scales.size)
-            if bias is not None:
-                scales = weights.grow_for_bias(scales, bias, self._params[_input(user)][0])
+    def _quantize(self, layer: Layer, scales: npt.NDArray[np.float32]) -> tuple[ir.Value, float]:
+        array = finite(layer.weight)
         integers = weights.quantize_weight(array, scales, layer.axis)
-        sqnr = weights.sqnr_db(array, weights.dequantize_weight(integers, scales, layer.axis))
-        value = self._dequantized(layer.node, layer.weight_name, integers, scales, layer.axis)
-        return value, scales, sqnr
-
-    def _bias(self, layer: Layer, channels: int) -> npt.NDArray[Any] | None:
-        if layer.bias is None:
-            return None
-        # A Gemm's bias may be a scalar or a row.
-        return np.broadcast_to(_finite(layer.bias).reshape(-1), (channels,))
+        restored = weights.dequantize_weight(integers, scales, layer.axis)
+        sqnr = weights.sqnr_db(self._originals.get(layer.weight_name, array), restored)
+        return self._dequantized(layer.node, layer.weight_name, integers, scales, layer.axis), sqnr
 
     def _apply_bias(self, layer: Layer, scales: npt.NDArray[np.float32]) -> bool:
-        bias = self._bias(layer, scales.size)
+        bias = bias_of(layer, scales.size)
         if bias is None or layer.bias is None:
             return False
         output = self._outputs[layer.node]
         output_scale = self._params[output][0] if output in self._params else None
-        found = weights.quantize_bias(bias, self._params[_input(layer)][0], scales, output_scale)
+        found = weights.quantize_bias(bias, self._params[input_of(layer)][0], scales, output_scale)
         if found is None:
             return True
         integers, steps = found
@@ -230,27 +224,3 @@ class _QuantizedWeights:
         )
         node.outputs[0].shape, node.outputs[0].dtype = ir.Shape(integers.shape), ir.DataType.FLOAT
         return node.outputs[0]
-
-
-def _input(layer: Layer) -> ir.Value:
-    value = layer.node.inputs[0]
-    assert value is not None
-    return value
-
-
-def _output_tensor(layer: Layer, plan: QuantizePlan) -> ir.Value:
-    """The tensor a layer fills: its own output, or that of the Relu or Clip fused into it."""
-    output = layer.node.outputs[0]
-    reader = graph.sole_consumer(output)
-    if output not in plan.tensors and reader is not None and reader in plan.nodes:
-        return reader.outputs[0]
-    return output
-
-
-def _finite(value: ir.Value) -> npt.NDArray[Any]:
-    array = graph.constant(value)
-    if array is None:
-        raise ModelError(f"tensor '{value.name}': expected a constant")
-    if not np.isfinite(array).all():
-        raise ModelError(f"weight '{value.name}' holds NaN or infinity; export the model again")
-    return array

@@ -40,8 +40,13 @@ def activation_params(values: Range) -> tuple[np.float32, np.uint8]:
     if span / U8_STEPS < SMALLEST_SCALE:
         return np.float32(1.0), np.uint8(0)
     scale = np.float32(span / U8_STEPS)
-    zero_point = np.uint8(np.clip(np.rint(-values.low / float(scale)), 0, U8_STEPS))
-    return scale, zero_point
+    return scale, zero_point_for(values, scale)
+
+
+def zero_point_for(values: Range, scale: np.float32) -> np.uint8:
+    """The u8 that stands for real 0 when the u8 0 stands for about `values.low`."""
+    zero_point: np.uint8 = np.uint8(min(max(round(-values.low / float(scale)), 0), U8_STEPS))
+    return zero_point
 
 
 def quantize_u8(values: npt.NDArray[Any], scale: np.float32, zero_point: np.uint8) -> npt.NDArray[np.uint8]:

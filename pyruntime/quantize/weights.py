@@ -22,6 +22,13 @@ def channel_max(weight: Array, axis: int) -> npt.NDArray[np.float64]:
     return largest
 
 
+def channel_sum(weight: Array, axis: int) -> npt.NDArray[np.float64]:
+    """Sum of the magnitudes of each channel of `axis`, shape [channels]."""
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    total: npt.NDArray[np.float64] = np.abs(weight).sum(axis=others, dtype=np.float64)
+    return total
+
+
 def weight_scales(largest: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Scale of each channel: its largest magnitude becomes 127.
 

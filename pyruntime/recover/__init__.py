@@ -4,6 +4,15 @@ from pyruntime.recover.bias import correct_bias
 from pyruntime.recover.bn import match_statistics
 from pyruntime.recover.equalize import equalize
 from pyruntime.recover.obs import update_pruned
+from pyruntime.recover.rounding import round_weights
 from pyruntime.recover.spec import STEPS, parse_steps
 
-__all__ = ["STEPS", "correct_bias", "equalize", "match_statistics", "parse_steps", "update_pruned"]
+__all__ = [
+    "STEPS",
+    "correct_bias",
+    "equalize",
+    "match_statistics",
+    "parse_steps",
+    "round_weights",
+    "update_pruned",
+]

@@ -12,18 +12,23 @@ import onnx_ir as ir
 from pyruntime.columns import mean_input
 from pyruntime.evaluate import MakeRun, observe
 from pyruntime.layers import find_layers
-from pyruntime.quantize import weights
+from pyruntime.quantize.grid import Grid
 from pyruntime.recover.common import get_bias, set_layer
 
 
 def correct_bias(
-    model: ir.Model, data: Mapping[str, npt.NDArray[Any]], *, make_run: MakeRun | None = None
+    model: ir.Model,
+    data: Mapping[str, npt.NDArray[Any]],
+    grids: Mapping[tuple[str, int], Grid],
+    *,
+    make_run: MakeRun | None = None,
 ) -> None:
     """Add `(W - Wq) E[x]` to the bias of every layer of a float model about to be quantized, in place.
 
-    `Wq` is what int8 makes of W, `E[x]` the mean over the data of what each weight multiplies, in the float
-    network: one pass for all layers, since each correction restores the mean that the next layer was trained
-    on (Nagel et al. 2019). A MatMul, which has no bias, is left alone.
+    `Wq` is W on its grid (`grids`: by weight name and axis of the output channels), `E[x]` the mean over the
+    data of what each weight multiplies, in the float network: one pass for all layers, since each correction
+    restores the mean that the next layer was trained on (Nagel et al. 2019). A MatMul, which has no bias, is
+    left alone.
     """
     layers = [layer for layer in find_layers(model) if layer.node.op_type != "MatMul"]
     inputs = {layer: layer.node.inputs[0].name or "" for layer in layers if layer.node.inputs[0] is not None}
@@ -37,20 +42,24 @@ def correct_bias(
             means[layer.name] = means.get(layer.name, 0.0) + mean_input(layer, values[name])
     for layer in inputs:
         if layer.name in means:
-            shift = bias_shift(layer.array(), means[layer.name] / batches)
+            grid = grids[layer.weight_name, layer.axis]
+            shift = bias_shift(layer.array(), means[layer.name] / batches, grid)
             if np.isfinite(shift).all():
                 set_layer(model, layer, None, get_bias(layer) + shift)
 
 
-def bias_shift(weight: npt.NDArray[Any], mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def bias_shift(
+    weight: npt.NDArray[Any], mean: npt.NDArray[np.float64], grid: Grid
+) -> npt.NDArray[np.float64]:
     """`(W - Wq) E[x]` per output channel.
 
     Args:
         weight: `[out, taps, in]`, float32.
         mean: `[groups, taps, in]`; group g feeds the g-th part of the output channels.
+        grid: of the weight.
     """
-    scales = weights.weight_scales(weights.channel_max(weight, 0))
-    rounded = weights.dequantize_weight(weights.quantize_weight(weight, scales, 0), scales, 0)
-    lost = (weight.astype(np.float64) - rounded).reshape(len(mean), -1, *weight.shape[1:])
-    shift: npt.NDArray[np.float64] = np.einsum("goti,gti->go", lost, mean).reshape(-1)
+    flat = weight.reshape(len(weight), -1).astype(np.float64)
+    lost = flat - grid.round(flat, np.arange(flat.shape[1]))
+    by_group = lost.reshape(len(mean), -1, *weight.shape[1:])
+    shift: npt.NDArray[np.float64] = np.einsum("goti,gti->go", by_group, mean).reshape(-1)
     return shift

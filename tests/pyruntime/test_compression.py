@@ -32,7 +32,7 @@ def test_int8(model, x):
     np.testing.assert_allclose(run(compressed.program, {"x": x})["y"], found, rtol=1e-5, atol=1e-5)
     weights = {name: constant.array.dtype for name, constant in compressed.program.constants.items()}
     assert sum(dtype == np.int8 for dtype in weights.values()) == 4
-    assert compressed.report.steps == ("bias",)
+    assert compressed.report.steps == ("obs", "bias")
 
 
 def test_the_source_is_not_changed(model, x):
@@ -110,7 +110,12 @@ def test_summary(model, x):
 def test_progress(model, x):
     seen = []
     compress(model, Recipe(prune=["block4=0.5"]), {"x": x}, progress=lambda *entry: seen.append(entry))
-    assert {stage for stage, _, _ in seen} == {"update weights", "match statistics", "calibrate"}
+    assert {stage for stage, _, _ in seen} == {
+        "update weights",
+        "match statistics",
+        "calibrate",
+        "round weights",
+    }
     last = {stage: (done, total) for stage, done, total in seen}
     assert all(done == total for done, total in last.values())
 

@@ -97,7 +97,7 @@ def test_yaml(tmp_path):
 
 
 def test_steps():
-    assert Recipe().recover_steps(calibrated=True) == ("bias",)
+    assert Recipe().recover_steps(calibrated=True) == ("obs", "bias")
     assert Recipe().recover_steps(calibrated=False) == ()
     assert Recipe(prune=["2:4"]).recover_steps(calibrated=True) == ("obs", "bn", "bias")
     assert Recipe(prune=["2:4"], quantize="none").recover_steps(calibrated=True) == ("obs", "bn")

@@ -9,6 +9,8 @@ from pyruntime import graph
 from pyruntime.evaluate import observe
 from pyruntime.layers import find_layers
 from pyruntime.prune import parse_spec, prune
+from pyruntime.quantize.grid import Grid
+from pyruntime.quantize.weights import channel_max, weight_scales
 from pyruntime.recover import correct_bias, match_statistics, update_pruned
 from pyruntime.recover.bias import bias_shift
 from pyruntime.recover.bn import MAX_GAIN, channel_gain
@@ -27,6 +29,14 @@ def quality(model, reference, seed=99):
     """Output SQNR on data that recovery has not seen."""
     x = data(seed=seed)
     return sqnr_db(make_run(reference)({"x": x})["y"], make_run(model)({"x": x})["y"])
+
+
+def grids_of(model):
+    """Grids whose level 127 is the largest magnitude of each channel."""
+    return {
+        (layer.weight_name, layer.axis): Grid(weight_scales(channel_max(layer.array(), 0)))
+        for layer in find_layers(model)
+    }
 
 
 def pruned(text, seed=0):
@@ -136,7 +146,7 @@ def test_bias_takes_back_the_shift_of_rounding():
     graph.set_initializer(coarse, "w", rounded.astype(np.float32))
     shift = shift - make_run(coarse)({"x": x})["y"].mean(axis=(0, 2, 3))
     assert np.abs(shift).max() > 0.1
-    correct_bias(model, {"x": x}, make_run=make_run)
+    correct_bias(model, {"x": x}, grids_of(model), make_run=make_run)
     np.testing.assert_allclose(graph.constant(layer.bias), shift, atol=1e-3)
 
 
@@ -144,12 +154,13 @@ def test_bias_shift_of_groups():
     weight = np.zeros((4, 1, 2), np.float32)
     weight[:, 0] = [[127, 0.4], [127, 0.3], [127, -0.4], [127, 0.6]]
     mean = np.array([[[0, 1.0]], [[0, 10.0]]])
-    np.testing.assert_allclose(bias_shift(weight, mean), [0.4, 0.3, -4, -4], atol=1e-5)
+    grid = Grid(np.ones(4, np.float32))
+    np.testing.assert_allclose(bias_shift(weight, mean, grid), [0.4, 0.3, -4, -4], atol=1e-5)
 
 
 def test_layers_without_bias_get_one():
     model = residual_net(np.random.default_rng(0))
-    correct_bias(model, {"x": data(8)}, make_run=make_run)
+    correct_bias(model, {"x": data(8)}, grids_of(model), make_run=make_run)
     (layer,) = (layer for layer in find_layers(model) if layer.name == "depthwise")
     assert graph.constant(layer.bias).shape == (8,)
 
