@@ -147,9 +147,9 @@ def compare_programs(
     Returns `samples, reference_accuracy, candidate_accuracy` (None without labels), `agreement` (share of
     samples with the same arg max of the first output; None if that is not [samples, classes]), and `outputs`
     and `layers`: rows `name, sqnr_db, cosine, max_error, saturated, dead_channels`, layers being the values
-    both programs know by name, worst SQNR first. `saturated` counts the values of the reference that the
-    candidate's integers cannot reach (None if it is float there); `dead_channels` lists the channels that
-    vary in the reference and are constant in the candidate.
+    both programs know by name and that have the same shape in both, worst SQNR first. `saturated` counts the
+    values of the reference that the candidate's integers cannot reach (None if it is float there);
+    `dead_channels` lists the channels that vary in the reference and are constant in the candidate.
     Raises ModelError if inputs or outputs of the two differ.
     """
     _check_same_interface(reference, candidate)
@@ -243,7 +243,15 @@ def _shared_values(reference: Program, candidate: Program) -> list[tuple[str, st
         outputs = [node.outputs[0] for node in program.nodes if node.op not in SKIPPED_OPS]
         real = [name for name in outputs if _is_real(program.values[name]) and name not in program.outputs]
         made.append({tensor_name(name): name for name in real})
-    return [(name, made[1][tensor]) for tensor, name in made[0].items() if tensor in made[1]]
+    pairs = [(name, made[1][tensor]) for tensor, name in made[0].items() if tensor in made[1]]
+    return [pair for pair in pairs if _same_shape(reference.values[pair[0]], candidate.values[pair[1]])]
+
+
+def _same_shape(a: Value, b: Value) -> bool:
+    """Whether two shapes agree as far as both are known; where channels were removed they do not."""
+    return len(a.shape) == len(b.shape) and not any(
+        isinstance(i, int) and isinstance(j, int) and i != j for i, j in zip(a.shape, b.shape, strict=True)
+    )
 
 
 def _channel_axes(program: Program) -> dict[str, int]:

@@ -128,8 +128,10 @@ def compress(
     _check_plan(plan, steps, quantize, data, prequantized)
     report = CompressReport(plan, steps, samples=0 if data is None else calibration_data.samples(data))
     result = graph.clone(reference)
-    _prune(result, reference, plan, data, report, progress)
+    reference = _prune(result, reference, plan, data, report, progress)
     if data is not None and "equalize" in steps:
+        if report.prune is not None and report.prune.kept:
+            reference = graph.clone(result)  # what is seen through a view cannot be rescaled
         equalize(result, data, [reference])
     if quantize.scheme == "int8" and not prequantized:
         assert data is not None
@@ -165,18 +167,21 @@ def _prune(
     data: Data | None,
     report: CompressReport,
     progress: Progress | None,
-) -> None:
+) -> ir.Model:
+    """Prune and recover the model in place; returns the reference as far as the channels are still there."""
     if not plan.prune:
-        return
-    report.prune = prune(model, plan.prune_specs())
+        return reference
+    report.prune = prune(model, plan.prune_specs(), data)
+    reference = report.prune.view(reference)
     if data is None:
-        return
+        return reference
     if "obs" in report.steps:
         update_pruned(
             model, reference, data, report.prune.granularities, progress=_stage(progress, "update weights")
         )
     if "bn" in report.steps:
         match_statistics(model, reference, data, progress=_stage(progress, "match statistics"))
+    return reference
 
 
 def _quantize(

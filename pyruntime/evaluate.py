@@ -37,7 +37,8 @@ def observe(
     Args:
         model: canonical model, float or with Q/DQ. Only the part that makes the tensors runs.
         data: one array per network input, first axis = samples.
-        tensors: names of values; network inputs are allowed.
+        tensors: names of values; network inputs are allowed. One with a view (`graph.set_view`) comes as the
+            view shows it.
         make_run: turns a model whose outputs are the tensors into a function of a batch; default: our
         runtime.
         batch: samples run together; default: `batch_size(model, data)`. Two models of unequal layers whose
@@ -45,12 +46,22 @@ def observe(
     """
     inputs = {value.name or "" for value in model.graph.inputs}
     made = [name for name in dict.fromkeys(tensors) if name not in inputs]
+    views = _views(model, made)
     run = (make_run or runtime)(with_outputs(model, made)) if made else None
     for feed in batches(data, batch or batch_size(model, data), fixed=bool(_fixed_batch(model))):
         found = {name: feed[name] for name in tensors if name in inputs}
         if run is not None:
             found.update(run(feed))
+        for name, value in views.items():
+            found[name] = graph.viewed(value, found[name])
         yield found
+
+
+def _views(model: ir.Model, tensors: Sequence[str]) -> dict[str, ir.Value]:
+    """Those of the tensors that are seen through a view."""
+    wanted = set(tensors)
+    values = (value for node in model.graph for value in node.outputs if value.name in wanted)
+    return {value.name or "": value for value in values if graph.has_view(value)}
 
 
 def with_outputs(model: ir.Model, tensors: Sequence[str]) -> ir.Model:

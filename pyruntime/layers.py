@@ -51,9 +51,7 @@ class Layer:
     @property
     def shape(self) -> tuple[int, ...]:
         """Stored shape of the weight."""
-        array = graph.constant(self.weight)
-        assert array is not None
-        return tuple(array.shape)
+        return tuple(self._stored().shape)
 
     @property
     def bias(self) -> ir.Value | None:
@@ -77,9 +75,12 @@ class Layer:
 
     def array(self) -> Array:
         """The weight as `[out, taps, in / groups]`, float32. Read-only by agreement."""
+        return self.matrix(self._stored())
+
+    def _stored(self) -> Array:
         array = graph.constant(self.weight)
         assert array is not None
-        return self.matrix(array)
+        return graph.viewed(self.weight, array)
 
 
 def find_layers(model: ir.Model) -> list[Layer]:

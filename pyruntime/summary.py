@@ -12,6 +12,7 @@ from pyruntime.program import Node, Program
 
 if TYPE_CHECKING:
     from pyruntime.compression import CompressReport
+    from pyruntime.prune import PruneReport
 
 WEIGHTED = ("conv", "dense")
 HEADER = ("layer", "op", "weight", "scheme", "zeros", "codec", "bytes", "SQNR dB")
@@ -27,6 +28,8 @@ def summary(program: Program, report: CompressReport) -> str:
     rows = [_row(node, by_name, sqnr.get(node.name)) for node in layers]
     lines = _table([HEADER, *rows])
     lines.append(_total(layers, by_name, sum(map(len, pieces)), tensors))
+    if report.prune is not None:
+        lines += _channels(report.prune)
     if report.steps:
         lines.append(f"recovery on {report.samples} samples: {', '.join(report.steps)}")
     if report.prune is not None:
@@ -63,6 +66,20 @@ def _total(
     zeros = 100 * (1 - kept / entries) if entries else 0.0
     ratio = as_float / size
     return f"total: {entries:,} weights, {zeros:.1f} % zero; file {size:,} bytes, {ratio:.1f}x below float32"
+
+
+def _channels(report: PruneReport) -> list[str]:
+    """A row per group of channels that belong together, and what the network costs now."""
+    if not report.groups:
+        return []
+    rows = [("channels made by", "before", "after", "")]
+    for row in report.groups:
+        more = f" and {len(row.layers) - 1} more" if len(row.layers) > 1 else ""
+        reason = f"kept: {row.skipped}" if row.skipped else ""
+        rows.append((row.name + more, str(row.before), str(row.after), reason))
+    change = 100 * (report.macs_after / max(1, report.macs_before) - 1)
+    total = f"multiply-accumulates: {report.macs_before:,} -> {report.macs_after:,} ({change:+.1f} %)"
+    return [*_table(rows), total]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -33,6 +33,7 @@ from pyruntime.graph.nodes import (
     unique_name,
 )
 from pyruntime.graph.shapes import dims, infer_shapes, rank
+from pyruntime.graph.view import has_view, set_view, viewed
 
 __all__ = [
     "add_initializer",
@@ -44,6 +45,7 @@ __all__ = [
     "get_ints",
     "get_string",
     "has_attribute",
+    "has_view",
     "infer_shapes",
     "insert_after",
     "insert_before",
@@ -58,10 +60,12 @@ __all__ = [
     "save",
     "set_attribute",
     "set_initializer",
+    "set_view",
     "sole_consumer",
     "to_proto",
     "to_standard",
     "topological_nodes",
     "unique_name",
+    "viewed",
     "weight_initializer",
 ]

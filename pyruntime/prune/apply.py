@@ -1,22 +1,30 @@
-"""Set the chosen weights of a model to zero."""
+"""Prune a model: set the chosen weights to zero, or remove the chosen channels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from pyruntime import graph
-from pyruntime.errors import ModelError, OptionError
+from pyruntime.errors import DataError, ModelError, OptionError
+from pyruntime.evaluate import MakeRun
 from pyruntime.layers import Layer, find_layers
 from pyruntime.prune import select
-from pyruntime.prune.criteria import CRITERIA
-from pyruntime.prune.granularity import GRANULARITIES, Granularity
+from pyruntime.prune.channels import GroupPruning, compose, remove_channels
+from pyruntime.prune.criteria import CRITERIA, Measured, Subject
+from pyruntime.prune.dependency.surgery import Kept
+from pyruntime.prune.granularity import Granularity, find
+from pyruntime.prune.macs import macs
 from pyruntime.prune.spec import PruneSpec
+from pyruntime.prune.statistics import measure
+
+Data = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,20 @@ class LayerPruning:
 
 @dataclass
 class PruneReport:
-    """Rows in execution order, one per weight and spec."""
+    """What was pruned.
+
+    Attributes:
+        layers: rows in execution order, one per weight and spec that sets weights to zero.
+        groups: rows in execution order, one per group of channels and spec that removes channels.
+        kept: for every tensor that lost channels, what stayed of it: axis -> indices.
+        macs_before, macs_after: multiply-accumulates per sample; zeros count like other weights.
+    """
 
     layers: list[LayerPruning] = field(default_factory=list)
+    groups: list[GroupPruning] = field(default_factory=list)
+    kept: Kept = field(default_factory=dict)
+    macs_before: int = 0
+    macs_after: int = 0
 
     @property
     def pruned(self) -> list[str]:
@@ -56,34 +75,70 @@ class PruneReport:
                 found.setdefault(row.weight, set()).add(row.granularity)
         return {weight: names.pop() for weight, names in found.items() if len(names) == 1}
 
+    def view(self, reference: ir.Model) -> ir.Model:
+        """The float network, with its weights and tensors seen through the channels that were kept: the
+        reference that recovery compares the pruned network with.
+        """
+        copy = graph.clone(reference)
+        outputs = [output for node in copy.graph for output in node.outputs]
+        for value in (*copy.graph.initializers.values(), *outputs):
+            if value.name in self.kept:
+                graph.set_view(value, self.kept[value.name])
+        return copy
 
-def prune(model: ir.Model, specs: Sequence[PruneSpec]) -> PruneReport:
-    """Set weights of Conv, Gemm and MatMul to zero, in place (as new initializers); a shared weight is
-    pruned once.
+
+def prune(
+    model: ir.Model, specs: Sequence[PruneSpec], data: Data | None = None, *, make_run: MakeRun | None = None
+) -> PruneReport:
+    """Prune Conv, Gemm and MatMul in place (as new initializers); a shared weight is pruned once.
 
     Args:
         model: canonical float model.
         specs: applied one after the other.
-    Returns: what was done to each weight, also the layers left alone and why.
-    Errors: OptionError if a glob matches no layer; ModelError if a weight is not finite.
+        data: calibration data, for the criteria that need some.
+    Returns: what was done to each weight or group of channels, also those left alone and why.
+    Errors: OptionError if a glob matches no layer; ModelError if a weight is not finite; DataError if a
+    criterion needs data and there are none.
     """
-    report = PruneReport()
+    report = PruneReport(macs_before=macs(model))
     for spec in specs:
-        report.layers += _prune_once(model, spec)
+        if spec.needs and data is None:
+            raise DataError(
+                f"criterion '{spec.criterion}' needs calibration data; pass calibration={{input name: array "
+                "of samples}, or an .npz file of such arrays"
+            )
+        _check_finite(model)
+        chosen, excluded = _matching(find_layers(model), spec)
+        measured: Mapping[str, Measured] = {}
+        if spec.needs and data is not None:
+            measured = measure(model, find_layers(model), data, spec.needs, make_run)
+        if spec.whole:
+            rows, kept = remove_channels(model, spec, chosen, excluded, measured)
+            report.groups += rows
+            report.kept = compose(report.kept, kept)
+        else:
+            report.layers += _prune_weights(model, spec, chosen, excluded, measured)
+    report.macs_after = macs(model)
     return report
 
 
-def _prune_once(model: ir.Model, spec: PruneSpec) -> list[LayerPruning]:
-    granularity = GRANULARITIES[spec.granularity]
+def _prune_weights(
+    model: ir.Model, spec: PruneSpec, names: set[str], excluded: set[str], measured: Mapping[str, Measured]
+) -> list[LayerPruning]:
+    granularity = find(spec.granularity)
+    assert granularity is not None
     chosen: list[Layer] = []
     rows: dict[str, LayerPruning] = {}
-    for layers in _by_weight(_matching(find_layers(model), spec)):
-        layer = layers[0]
-        reason = next(filter(None, (_skip_reason(granularity, user) for user in layers)), "")
+    layers = find_layers(model)
+    barred = {layer.weight for layer in layers if layer.name in excluded}
+    wanted = [layer for layer in layers if layer.name in names and layer.weight not in barred]
+    for users in _by_weight(wanted):
+        layer = users[0]
+        reason = next(filter(None, (_skip_reason(granularity, user) for user in users)), "")
         rows[layer.weight_name] = _row(layer, granularity, reason)
         if not reason:
             chosen.append(layer)
-    scores = [_scores(layer, spec) for layer in chosen]
+    scores = [_scores(layer, spec, measured.get(layer.name)) for layer in chosen]
     for layer, mask in zip(chosen, _masks(scores, granularity, spec), strict=True):
         weight = layer.array()
         graph.set_initializer(model, layer.weight, layer.stored(np.where(mask, weight, np.float32(0))))
@@ -101,16 +156,23 @@ def _masks(
     grouped = [granularity.group(array) for array in scores]
     if spec.scope == "layer":
         keeps = [select.keep_in_layer(array, spec.amount) for array in grouped]
+    elif CRITERIA[spec.criterion].comparable:
+        keeps = select.keep_overall(grouped, spec.amount)
     else:
         keeps = select.keep_overall([select.layer_adaptive(array) for array in grouped], spec.amount)
     return [granularity.spread(keep, array.shape[-1]) for keep, array in zip(keeps, scores, strict=True)]
 
 
-def _scores(layer: Layer, spec: PruneSpec) -> npt.NDArray[np.float64]:
-    weight = layer.array()
-    if not np.isfinite(weight).all():
-        raise ModelError(f"weight '{layer.weight_name}' holds NaN or infinity; export the model again")
-    return CRITERIA[spec.criterion](weight, layer.weight_name)
+def _scores(layer: Layer, spec: PruneSpec, measured: Measured | None) -> npt.NDArray[np.float64]:
+    judge = CRITERIA[spec.criterion].weights
+    assert judge is not None
+    return judge(Subject(layer.weight_name, layer.array(), layer.groups, measured))
+
+
+def _check_finite(model: ir.Model) -> None:
+    for layer in find_layers(model):
+        if not np.isfinite(layer.array()).all():
+            raise ModelError(f"weight '{layer.weight_name}' holds NaN or infinity; export the model again")
 
 
 def _skip_reason(granularity: Granularity, layer: Layer) -> str:
@@ -129,7 +191,8 @@ def _by_weight(layers: list[Layer]) -> list[list[Layer]]:
     return list(users.values())
 
 
-def _matching(layers: list[Layer], spec: PruneSpec) -> list[Layer]:
+def _matching(layers: list[Layer], spec: PruneSpec) -> tuple[set[str], set[str]]:
+    """Names of the layers that `only` matches (all without it), and of those that `exclude` does."""
     for option, globs in (("only", spec.only), ("exclude", spec.exclude)):
         for pattern in globs:
             if not any(_matches(layer, (pattern,)) for layer in layers):
@@ -138,9 +201,8 @@ def _matching(layers: list[Layer], spec: PruneSpec) -> list[Layer]:
                     f"--prune {option}={pattern}: matches no layer; the {len(layers)} layers with constant "
                     f"weights are: {', '.join(names) or 'none'}"
                 )
-    wanted = [layer for layer in layers if not spec.only or _matches(layer, spec.only)]
-    excluded = {layer.weight for layer in layers if _matches(layer, spec.exclude)}
-    return [layer for layer in wanted if layer.weight not in excluded]
+    wanted = {layer.name for layer in layers if not spec.only or _matches(layer, spec.only)}
+    return wanted, {layer.name for layer in layers if _matches(layer, spec.exclude)}
 
 
 def _matches(layer: Layer, globs: tuple[str, ...]) -> bool:

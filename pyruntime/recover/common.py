@@ -36,8 +36,9 @@ def get_bias(layer: Layer) -> npt.NDArray[np.float64]:
     """Bias of the layer, `[out]`; zeros if it has none."""
     channels = layer.shape[layer.axis]
     array = graph.constant(layer.bias)
-    if array is None:
+    if layer.bias is None or array is None:
         return np.zeros(channels)
+    array = graph.viewed(layer.bias, array)
     bias: npt.NDArray[np.float64] = np.broadcast_to(array.reshape(-1).astype(np.float64), (channels,))
     return bias
 
@@ -53,13 +54,14 @@ def set_layer(
 
 
 def changed_layers(model: ir.Model, reference: ir.Model) -> list[tuple[Layer, Layer]]:
-    """Pairs (layer, the reference's layer) whose weights hold more zeros than the reference's, in order."""
+    """Pairs (layer, the reference's layer) that lost weights, to zeros or with their channels, in order."""
     originals = {layer.name: layer for layer in find_layers(reference)}
     pairs = []
     for name, layer in own_layers(model).items():
         original = originals.get(name)
         if original is None or original.shape != layer.shape:
             continue
-        if np.count_nonzero(layer.array()) < np.count_nonzero(original.array()):
+        smaller = graph.has_view(original.weight)
+        if smaller or np.count_nonzero(layer.array()) < np.count_nonzero(original.array()):
             pairs.append((layer, original))
     return pairs

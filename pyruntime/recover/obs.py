@@ -23,9 +23,9 @@ import onnx_ir as ir
 
 from pyruntime import graph
 from pyruntime.columns import sample_outputs, sample_rows
-from pyruntime.evaluate import MakeRun, observe, sample_count
+from pyruntime.evaluate import MakeRun, batch_size, observe, sample_count
 from pyruntime.layers import Layer
-from pyruntime.prune.granularity import GRANULARITIES
+from pyruntime.prune.granularity import find
 from pyruntime.recover import solve
 from pyruntime.recover.common import Progress, changed_layers, get_bias, in_stages, set_layer
 
@@ -133,8 +133,9 @@ def _gather(
     rows = -(-ROWS // max(1, sample_count(data)))
     for task in stage:
         task.sums = [Sums() for _ in range(task.layer.groups)]
-    now = observe(model, data, [*inputs, *partners], make_run)
-    then = observe(reference, data, [*outputs, *partners], make_run)
+    size = batch_size(reference, data)
+    now = observe(model, data, [*inputs, *partners], make_run, batch=size)
+    then = observe(reference, data, [*outputs, *partners], make_run, batch=size)
     for batch, (values, values0) in enumerate(zip(now, then, strict=True)):
         for task, source, result in zip(stage, inputs, outputs, strict=True):
             x, y0 = values[source], values0[result]
@@ -161,8 +162,9 @@ def _update(model: ir.Model, task: Task, granularity: str | None) -> None:
         x, y, covariance, cross = sums.centred()
         problem = solve.Problem.of(covariance, cross, weight0[part].reshape(rows, -1).astype(np.float64))
         kept = task.mask[part]
-        if granularity is not None:
-            kept = solve.select(problem, GRANULARITIES[granularity], kept)
+        pattern = find(granularity) if granularity is not None else None
+        if pattern is not None:
+            kept = solve.select(problem, pattern, kept)
         new = solve.least_squares(problem, kept.reshape(rows, -1))
         if np.isfinite(new).all():
             weight[part] = new.reshape(kept.shape)

@@ -44,6 +44,8 @@ class Problem:
 
 def least_squares(problem: Problem, support: Mask) -> Float:
     """Best weights of each row that are zero outside its support, `[rows, k]`."""
+    if (support == support[:1]).all():
+        return _shared_support(problem, np.flatnonzero(support.any(axis=0)))
     kept = support.sum(axis=1, dtype=np.float64)
     if float((kept**3).sum()) / 3 > EXACT_LIMIT:
         return improve(problem, support, problem.weight0, EXACT_STEPS)
@@ -54,6 +56,13 @@ def least_squares(problem: Problem, support: Mask) -> Float:
             solution[row, index] = np.linalg.solve(
                 problem.hessian[np.ix_(index, index)], problem.target[row, index]
             )
+    return solution
+
+
+def _shared_support(problem: Problem, index: npt.NDArray[np.intp]) -> Float:
+    solution = np.zeros_like(problem.weight0)
+    hessian = problem.hessian[np.ix_(index, index)]
+    solution[:, index] = np.linalg.solve(hessian, problem.target[:, index].T).T
     return solution
 
 

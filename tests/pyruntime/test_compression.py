@@ -228,3 +228,28 @@ def test_bias_without_quantization_is_refused(model, x):
 def test_missing_model():
     with pytest.raises(FileFormatError, match=r"nowhere\.onnx"):
         compress("nowhere.onnx", "float")
+
+
+def test_channels_removed_and_quantized(x):
+    """The shrunk network is quantized, packed and run like any other, and its summary says what went."""
+    model = residual_net(np.random.default_rng(0), channels=32)
+    words = ["channel=0.4,criterion=obs", "block4=0.3"]
+    compressed = compress(model, Recipe(prune=words), {"x": x})
+    assert compressed.report.steps == ("obs", "bn", "bias")
+    (body,) = (node for node in compressed.program.nodes if node.name == "body")
+    assert compressed.program.constants[body.inputs[1]].array.shape == (16, 16, 3, 3)
+    expected = make_run(model)({"x": x})["y"]
+    session = InferenceSession(compressed)
+    assert {row["precision"] for row in session.kernels() if row["op"] in ("conv", "dense")} == {"int8"}
+    found = session.run(None, {"x": x})[0]
+    crude = compress(model, Recipe(prune=words, recover=[]), {"x": x})
+    assert sqnr_db(expected, found) > sqnr_db(expected, InferenceSession(crude).run(None, {"x": x})[0]) + 3
+    text = compressed.summary()
+    assert re.search(r"stem and 2 more +32 +16\n", text)
+    assert re.search(r"head_1 +10 +10 +kept: network output 'y'", text)
+    assert re.search(r"multiply-accumulates: [\d,]+ -> [\d,]+ \(-[67]\d\.\d %\)", text)
+
+
+def test_criteria_ask_for_data(model):
+    with pytest.raises(DataError, match="criterion 'obs' needs calibration data"):
+        compress(model, Recipe(prune=["channel=0.4,criterion=obs"], quantize="none"))

@@ -13,6 +13,11 @@ from pyruntime.recipe import Recipe
 def test_prune_words():
     assert parse_prune("block4=0.85") == PruneSpec("block4", 0.85)
     assert parse_prune("2:4") == PruneSpec("2:4", 0.5)
+    assert parse_prune("1:16") == PruneSpec("1:16", 0.5)
+    assert parse_prune("filter=0.3") == PruneSpec("filter", 0.3, round_to=16, budget="channels")
+    assert parse_prune("channel,macs=0.5,round_to=8,criterion=obs") == PruneSpec(
+        "channel", 0.5, "obs", round_to=8, budget="macs"
+    )
     spec = parse_prune(" weight = 0.9 , criterion=random, scope=layer, exclude=a*, exclude=b, only=c? ")
     assert spec == PruneSpec("weight", 0.9, "random", "layer", ("c?",), ("a*", "b"))
 
@@ -20,9 +25,19 @@ def test_prune_words():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("weigth=0.9", "expected one of: weight=FRACTION, block4=FRACTION, 2:4"),
-        ("filter=0.3", "not built yet; available: weight=FRACTION"),
-        ("4:8", "not built yet"),
+        ("weigth=0.9", "expected one of: weight=FRACTION, block4=FRACTION, block8=FRACTION"),
+        ("4:4", "N:M such as 2:4"),
+        ("0:4", "is unknown"),
+        ("2:65", "is unknown"),
+        ("filter", "'filter' needs a fraction"),
+        ("filter=0.3,macs=0.5", "leave out one of the two fractions"),
+        ("filter,macs=1", "[0, 1)"),
+        ("filter=0.3,round_to=0", "integer from 1 to 1024"),
+        ("channel=0.3,round_to=many", "integer from 1 to 1024"),
+        ("channel=0.3,colour=red", "expected one of: criterion, scope, exclude, only, round_to, macs"),
+        ("weight=0.5,criterion=bn_scale", "judges whole channels; use it with filter=FRACTION"),
+        ("2:4,criterion=geometric_median", "judges whole channels"),
+        ("weight=0.5,macs=0.5", "expected one of: criterion, scope, exclude, only"),
         ("weight", "weight=0.75"),
         ("2:4=0.5", "takes no value"),
         ("weight=1", "[0, 1)"),
@@ -30,10 +45,9 @@ def test_prune_words():
         ("weight=-0.1", "[0, 1)"),
         ("weight=nan", "[0, 1)"),
         ("weight=half", "not a number"),
-        ("weight=0.5,criterion=taylor", "not built yet; available: magnitude, random"),
-        ("weight=0.5,criterion=size", "expected one of: magnitude, random"),
+        ("weight=0.5,criterion=size", "expected one of: magnitude, l1, random"),
         ("weight=0.5,scope=all", "expected one of: global, layer"),
-        ("weight=0.5,round_to=16", "not built yet"),
+        ("weight=0.5,round_to=16", "option 'round_to' is unknown"),
         ("weight=0.5,colour=red", "expected one of: criterion, scope, exclude, only"),
         ("weight=0.5,exclude", "name=value"),
         ("weight=0.5,exclude=", "name=value"),

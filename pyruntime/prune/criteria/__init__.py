@@ -1,26 +1,32 @@
-"""Pruning criteria: how much each weight matters.
+"""Pruning criteria: how much weights and channels matter.
 
-A criterion takes a weight `[out, taps, in]` (float32) and the name of its tensor and returns scores of the
-same shape (float64, >= 0). Scores add up: the score of a block is the mean of its members'. A new criterion
-is one file and one line of `CRITERIA`.
+A new one is one file and one line of `CRITERIA`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-
-from pyruntime.prune.criteria import magnitude, random
-
-Criterion = Callable[[npt.NDArray[Any], str], npt.NDArray[np.float64]]
+from pyruntime.prune.criteria import (
+    bn_scale,
+    geometric_median,
+    l1,
+    magnitude,
+    obs,
+    random,
+    wanda,
+)
+from pyruntime.prune.criteria.criterion import Criterion, Measured, Subject
 
 CRITERIA: dict[str, Criterion] = {
-    "magnitude": magnitude.scores,
-    "random": random.scores,
+    "magnitude": magnitude.CRITERION,
+    "l1": l1.CRITERION,
+    "random": random.CRITERION,
+    "geometric_median": geometric_median.CRITERION,
+    "bn_scale": bn_scale.CRITERION,
+    "wanda": wanda.CRITERION,
+    "obs": obs.CRITERION,
 }
 
-LATER = ("taylor", "bn_scale", "geometric_median", "obs", "wanda")
+LATER = ("taylor",)
 """Named in the interface, not built."""
+
+__all__ = ["CRITERIA", "LATER", "Criterion", "Measured", "Subject"]

@@ -1,13 +1,12 @@
-"""Magnitude: the squared weight, so that a block is judged by its L2 norm (Han et al. 2015)."""
+"""Magnitude: the squared weight, so that a block or a filter is judged by its L2 norm (Han et al. 2015)."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from pyruntime.prune.criteria.criterion import Criterion, Scores, Subject, squared
 
 
-def scores(weight: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
-    """`weight ** 2` in float64: no overflow, and no underflow of normal float32 weights."""
-    return np.square(weight.astype(np.float64))
+def scores(subject: Subject) -> Scores:
+    return squared(subject.weight)
+
+
+CRITERION = Criterion(weights=scores)

@@ -1,21 +1,24 @@
-"""Pruning granularities: which weights fall together.
+"""Pruning granularities below a channel: which weights fall together.
 
 A new one is one file and one line of `GRANULARITIES`.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pyruntime.prune.granularity.block4 import Block4
-from pyruntime.prune.granularity.nm import TwoOfFour
+from pyruntime.prune.granularity.blocks import Blocks
+from pyruntime.prune.granularity.nm import Pattern
 from pyruntime.prune.granularity.weight import Weight
 
 Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+
+MAX_PATTERN = 64
 
 
 class Granularity(Protocol):
@@ -27,9 +30,12 @@ class Granularity(Protocol):
         fixed: the pattern itself says how much falls (N:M); otherwise a fraction is asked for.
     """
 
-    name: str
-    fixed: bool
-    size: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def fixed(self) -> bool: ...
+    @property
+    def size(self) -> int: ...
 
     def skip_reason(self, channels: int, depthwise: bool) -> str:
         """Why a layer with that many input channels per group is left alone; empty if it is not."""
@@ -46,9 +52,20 @@ class Granularity(Protocol):
 
 GRANULARITIES: dict[str, Granularity] = {
     "weight": Weight(),
-    "block4": Block4(),
-    "2:4": TwoOfFour(),
+    "block4": Blocks(4),
+    "block8": Blocks(8),
+    "block16": Blocks(16),
 }
+"""Those that take a fraction; N:M are made by `find`."""
 
-LATER = ("filter", "channel")
-"""Named in the interface, not built."""
+WHOLE = ("filter", "channel")
+"""Whole channels: removed and not set to zero, by `prune.channels`."""
+
+
+def find(name: str) -> Granularity | None:
+    """The granularity of that name: a key of `GRANULARITIES`, or N:M with 0 < N < M <= 64; else None."""
+    match = re.fullmatch(r"(\d{1,2}):(\d{1,2})", name)
+    if match is None:
+        return GRANULARITIES.get(name)
+    keep, of = int(match[1]), int(match[2])
+    return Pattern(keep, of) if 0 < keep < of <= MAX_PATTERN and name == f"{keep}:{of}" else None

@@ -1,22 +1,28 @@
-"""2:4: of every four consecutive input channels of one tap, the two best stay."""
+"""N:M: of every M consecutive input channels of one tap, the N best stay."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pyruntime.prune.granularity import blocks
-
-KEEP = 2
+from pyruntime.prune.granularity.blocks import too_narrow
 
 
-class TwoOfFour:
-    name = "2:4"
+@dataclass(frozen=True)
+class Pattern:
+    keep: int
+    of: int
     size = 1
     fixed = True
 
+    @property
+    def name(self) -> str:
+        return f"{self.keep}:{self.of}"
+
     def skip_reason(self, channels: int, depthwise: bool) -> str:
-        return blocks.too_narrow(channels, depthwise)
+        return too_narrow(channels, self.of, depthwise)
 
     def group(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return scores
@@ -25,15 +31,15 @@ class TwoOfFour:
         return keep
 
     def pattern(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Mask of the two highest scores of each four; the lower channel wins a tie.
+        """Mask of the N highest scores of each M; the lower channel wins a tie.
 
-        A partial last four keeps at most two as well.
+        A partial last group keeps at most N as well.
         """
         channels = scores.shape[-1]
-        padding = -channels % blocks.SIZE
+        padding = -channels % self.of
         padded = np.pad(scores, [(0, 0)] * (scores.ndim - 1) + [(0, padding)], constant_values=-1.0)
-        fours = padded.reshape(*scores.shape[:-1], -1, blocks.SIZE)
-        order = np.argsort(-fours, axis=-1, kind="stable")
-        keep = np.zeros(fours.shape, bool)
-        np.put_along_axis(keep, order[..., :KEEP], True, axis=-1)
+        groups = padded.reshape(*scores.shape[:-1], -1, self.of)
+        order = np.argsort(-groups, axis=-1, kind="stable")
+        keep = np.zeros(groups.shape, bool)
+        np.put_along_axis(keep, order[..., : self.keep], True, axis=-1)
         return keep.reshape(padded.shape)[..., :channels]

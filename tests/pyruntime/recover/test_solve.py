@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pyruntime.prune.granularity import GRANULARITIES
+from pyruntime.prune.granularity import find
 from pyruntime.prune.select import keep_in_layer
 from pyruntime.recover import solve
 
@@ -48,7 +48,7 @@ def test_iteration_agrees_with_the_exact_solve(monkeypatch):
 @pytest.mark.parametrize("name", ["weight", "block4"])
 @pytest.mark.parametrize("channels", [8, 6])
 def test_choosing_by_cost_beats_magnitude(name, channels):
-    granularity, taps = GRANULARITIES[name], 24 // channels
+    granularity, taps = find(name), 24 // channels
     by_magnitude, by_cost = [], []
     for seed in range(8):
         p, _ = problem(np.random.default_rng(seed), rows=8, columns=taps * channels)
@@ -66,7 +66,7 @@ def test_choosing_by_cost_beats_magnitude(name, channels):
 
 def test_two_of_four_stays_two_of_four():
     p, _ = problem(np.random.default_rng(4))
-    chosen = solve.select(p, GRANULARITIES["2:4"], np.ones((6, 3, 8), bool))
+    chosen = solve.select(p, find("2:4"), np.ones((6, 3, 8), bool))
     assert (chosen.reshape(6, 3, 2, 4).sum(-1) == 2).all()
 
 
@@ -88,5 +88,5 @@ def test_dead_inputs_do_not_break_the_solve():
     p = solve.Problem.of(covariance, np.zeros((2, 8)), np.ones((2, 8)))
     mask = np.zeros((2, 2, 4), bool)
     mask[:, 0] = True
-    chosen = solve.select(p, GRANULARITIES["block4"], mask)
+    chosen = solve.select(p, find("block4"), mask)
     assert np.isfinite(solve.least_squares(p, chosen.reshape(2, -1))).all()
