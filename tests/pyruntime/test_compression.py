@@ -253,3 +253,12 @@ def test_channels_removed_and_quantized(x):
 def test_criteria_ask_for_data(model):
     with pytest.raises(DataError, match="criterion 'obs' needs calibration data"):
         compress(model, Recipe(prune=["channel=0.4,criterion=obs"], quantize="none"))
+
+
+def test_equalized_after_channels_were_removed(x):
+    model = residual_net(np.random.default_rng(0), channels=32)
+    recipe = Recipe(prune=["filter=0.4"], recover=["obs", "bn", "equalize", "bias"])
+    compressed = compress(model, recipe, {"x": x})
+    plain = compress(model, Recipe(prune=["filter=0.4"], quantize="none"), {"x": x})
+    wanted = InferenceSession(plain).run(None, {"x": x})[0]
+    assert sqnr_db(wanted, InferenceSession(compressed).run(None, {"x": x})[0]) > 25
