@@ -38,6 +38,43 @@ def fma(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Array:
         return flush(odd)
 
 
+_ROUND = np.float32(12582912.0)  # 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+
+
+def exp(x: npt.ArrayLike) -> Array:
+    """Float32 exp as the kernels compute it, bit for bit (docs/format.md, section 2.1)."""
+    t = np.clip(np.array(x, dtype=np.float32), np.float32(-104), np.float32(89))
+    shifted = fma(t, np.float32(1.44269504), _ROUND)
+    whole = shifted - _ROUND
+    r = fma(whole, np.float32(-0.693147182), t)
+    r = fma(whole, np.float32(1.90465421e-9), r)
+    p: Array = np.full_like(t, np.float32(0.0013951717))
+    for coefficient in (0.008369599, 0.041666187, 0.16666512, 0.5):
+        p = fma(p, r, np.float32(coefficient))
+    p = fma(p, flush(r * r), r) + np.float32(1)
+    n = np.where(np.isnan(whole), 0, whole).astype(np.int64)
+    half = n >> 1
+    return flush(flush(p * _power_of_two(half)) * _power_of_two(n - half))
+
+
+def _power_of_two(n: Array) -> Array:
+    return np.ldexp(np.float32(1), n.astype(np.int32)).astype(np.float32)
+
+
+def lane_sum(x: Array, squares: bool = False) -> Array:
+    """Float32 sum (of squares) over the last axis in the order of the kernels: 16 partial sums, partial l of
+    elements l, l + 16, ..., squares by fma; then partial l += partial l + 8, l + 4, l + 2, l + 1.
+    """
+    part: Array = np.zeros((*x.shape[:-1], 16), np.float32)
+    for start in range(0, x.shape[-1], 16):
+        block = x[..., start : start + 16]
+        lanes = part[..., : block.shape[-1]]
+        lanes[...] = fma(block, block, lanes) if squares else flush(lanes + block)
+    for step in (8, 4, 2, 1):
+        part = flush(part[..., :step] + part[..., step : 2 * step])
+    return part[..., 0]
+
+
 def round_clamp(x: Array, low: float, high: float, dtype: npt.DTypeLike) -> Array:
     """`clamp(rne(x), low, high)` as an integer array; NaN gives low."""
     rounded = np.rint(np.asarray(x, dtype=np.float64))

@@ -130,12 +130,22 @@ OPERATORS: dict[str, Operator] = {
     "average_pool": Operator(1, 1, {**_POOL, "count_include_pad": "int", "multiplier": "number"}),
     "reduce_mean": Operator(1, 1, {"axes": "ints", "keepdims": "int"}, ("axes", "keepdims")),
     "softmax": Operator(1, 1, {"axis": "int"}, ("axis",)),
-    "matmul": Operator(2, 2),
+    "matmul": Operator(2, 2, {**_CLAMP, "multiplier": "number", "offset": "number"}),
+    "attention": Operator(
+        3,
+        4,
+        {"heads": "int", "multiplier": "number", "output_multiplier": "number"},
+        ("heads", "multiplier", "output_multiplier"),
+    ),
+    "layer_norm": Operator(2, 3, {"axis": "int", "epsilon": "number"}, ("axis", "epsilon")),
+    "gather": Operator(2, 2, {"axis": "int"}, ("axis",)),
+    "where": Operator(3, 3),
+    "expand": Operator(1, 2, {"shape": "ints", "like_axes": "ints"}, ("shape",)),
     "concat": Operator(1, 65536, {"axis": "int"}, ("axis",)),
     "slice": Operator(
         1,
-        1,
-        {"starts": "ints", "ends": "ints", "axes": "ints", "steps": "ints"},
+        2,
+        {"starts": "ints", "ends": "ints", "axes": "ints", "steps": "ints", "like_axes": "ints"},
         ("starts", "ends", "axes", "steps"),
     ),
     "pad": Operator(1, 1, {"pads": "ints", "mode": "str", "value": "number"}, ("pads", "mode")),
@@ -170,7 +180,21 @@ PAD_MODES = ("constant", "reflect", "edge")
 RESIZE_MODES = ("nearest", "linear")
 COORDINATE_MODES = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners")
 NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
-MOVEMENT = ("concat", "slice", "pad", "reshape", "flatten", "squeeze", "unsqueeze", "transpose", "resize")
+MOVEMENT = (
+    "concat",
+    "slice",
+    "pad",
+    "reshape",
+    "flatten",
+    "squeeze",
+    "unsqueeze",
+    "transpose",
+    "resize",
+    "expand",
+    "gather",
+)
+# Movement whose second input is not moved: indices, or a value that gives its shape alone.
+_MOVES_FIRST = ("slice", "expand", "gather")
 
 
 def validate(program: Program, where: str = "program") -> None:
@@ -332,6 +356,10 @@ def _check_operator(program: Program, node: Node) -> None:
         )
         for key in _ADD if node.op == "add" else _MUL:
             _require(key in node.attributes, f"{item}: attribute {key!r} of integer {node.op} is missing")
+    elif node.op == "attention" or (node.op == "matmul" and "u8" in dtypes):
+        _check_product(program, node, item, dtypes, out)
+    elif node.op == "layer_norm":
+        _check_layer_norm(program, node, item, dtypes, out)
     else:
         ok = all(dtype == "f32" for dtype in (*dtypes, out.dtype))
         _require(ok, f"{item}: {node.op} of {', '.join(dtypes)} to {out.dtype}, expected f32")
@@ -424,6 +452,14 @@ def _check_movement(program: Program, node: Node, item: str, out: Value) -> None
         lengths = {len(attributes[key]) for key in ("starts", "ends", "axes", "steps")}
         _require(len(lengths) == 1, f"{item}: starts, ends, axes, steps differ in length")
         _require(all(step != 0 for step in attributes["steps"]), f"{item}: step 0")
+        _check_like(node, item, len(attributes["axes"]))
+    elif node.op == "expand":
+        sizes = attributes["shape"]
+        _require(all(0 <= size < 2**31 for size in sizes), f"{item}: shape {sizes!r:.60}, expected counts")
+        _check_like(node, item, len(sizes))
+    elif node.op == "gather":
+        kind = program.dtype(node.inputs[1])
+        _require(kind in ("s64", "s32"), f"{item}: indices are {kind}, expected s64 or s32")
     elif node.op == "pad":
         _require(
             attributes["mode"] in PAD_MODES, f"{item}: mode {attributes['mode']!r}, expected {PAD_MODES}"
@@ -449,8 +485,44 @@ def _check_movement(program: Program, node: Node, item: str, out: Value) -> None
         _require(sorted(perm) == list(range(len(perm))), f"{item}: perm {perm!r:.60} is not a permutation")
 
 
+def _check_like(node: Node, item: str, axes: int) -> None:
+    like = node.attributes.get("like_axes", [])
+    given = len(node.inputs) > 1 and node.inputs[1] != ""
+    ok = (not like and not given) or (given and len(like) == axes and all(-1 <= a < MAX_RANK for a in like))
+    _require(ok, f"{item}: like_axes {like!r:.60}, expected {axes} axes of a second input, or neither")
+
+
+def _check_product(program: Program, node: Node, item: str, dtypes: list[str], out: Value) -> None:
+    """Integer matmul, and attention."""
+    operands = 2 if node.op == "matmul" else 3
+    _require(dtypes[:operands] == ["u8"] * operands, f"{item}: {node.op} of {', '.join(dtypes)}, expected u8")
+    _require(out.dtype in ("u8", "f32"), f"{item}: output is {out.dtype}, expected u8 or f32")
+    for name in node.inputs[:operands]:
+        known = name in program.values and _scale(program, name) is not None
+        _require(known, f"{item}: input {name!r} must be a computed value with a scale")
+    keys = ("multiplier", "offset") if node.op == "matmul" else ("multiplier", "output_multiplier")
+    for key in keys:
+        _require(key in node.attributes, f"{item}: attribute {key!r} of integer {node.op} is missing")
+    if node.op == "attention":
+        _require(dtypes[3:] in ([], [""], ["f32"]), f"{item}: the mask must be f32")
+        _require(node.attributes["heads"] >= 1, f"{item}: heads must be at least 1")
+        _require(out.dtype == "f32" or out.scale is not None, f"{item}: output {out.name!r} has no scale")
+
+
+def _check_layer_norm(program: Program, node: Node, item: str, dtypes: list[str], out: Value) -> None:
+    _require(dtypes[0] == "f32" and out.dtype in ("f32", "u8"), f"{item}: {dtypes[0]} to {out.dtype}")
+    _require(out.dtype == "f32" or out.scale is not None, f"{item}: output {out.name!r} has no scale")
+    _require(node.attributes["epsilon"] >= 0, f"{item}: epsilon must not be negative")
+    for position in range(1, len(node.inputs)):
+        if position == 2 and node.inputs[2] == "":
+            continue
+        parameter = program.constants.get(node.inputs[position])
+        ok = parameter is not None and parameter.array.dtype == np.float32
+        _require(ok, f"{item}: input {position} must be an f32 constant")
+
+
 def _check_same_quantization(program: Program, node: Node, item: str, out: Value) -> None:
-    for name in node.inputs:
+    for name in node.inputs[: 1 if node.op in _MOVES_FIRST else None]:
         same = program.dtype(name) == out.dtype
         if same and name in program.values:
             value = program.values[name]

@@ -6,7 +6,9 @@
 #include "kernels/depthwise_f32/depthwise_f32.h"
 #include "kernels/depthwise_int8/depthwise_int8.h"
 #include "kernels/elementwise/elementwise.h"
+#include "kernels/layer_norm/layer_norm.h"
 #include "kernels/lut/lut.h"
+#include "kernels/matmul_int8/matmul_int8.h"
 #include "kernels/pool/pool.h"
 #include "kernels/quantize/quantize.h"
 
@@ -46,7 +48,9 @@ py::list registry() {
   append(rows, "conv_f32", conv_f32_kernels);
   append(rows, "depthwise_f32", depthwise_f32_kernels);
   append(rows, "elementwise", elementwise_kernels);
+  append(rows, "layer_norm", layer_norm_kernels);
   append(rows, "lut", lut_kernels);
+  append(rows, "matmul_int8", matmul_int8_kernels);
   append(rows, "pool", pool_kernels);
   append(rows, "quantize", quantize_kernels);
   return rows;

@@ -1,4 +1,4 @@
-// Walking up to three strided tensors together, as long inner runs inside an outer counter.
+// Walking up to four strided tensors together, as long inner runs inside an outer counter.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace pyruntime {
 
-constexpr int kMaxOperands = 3;
+constexpr int kMaxOperands = 4;
 
 // Dimensions of size 1 are dropped, the others ordered by the strides of operand 0 (the output) and merged
 // where all operands allow it. The last dimension is the inner run.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -41,6 +42,11 @@ struct RunContext {
   char* const* buffers = nullptr;
   char* scratch = nullptr;
   size_t scratch_stride = 0;
+  std::atomic<const std::string*>* failure = nullptr;
+
+  // A task found values it cannot work with. The run goes on, then throws an Error with this text, which must
+  // live as long as the plan.
+  void fail(const std::string* text) const { failure->store(text, std::memory_order_relaxed); }
 
   template <typename T>
   T* at(const Operand& o) const {

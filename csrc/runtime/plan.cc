@@ -116,6 +116,8 @@ void Plan::run(const void* const* inputs, void* const* outputs, ThreadPool& pool
   context.buffers = w->buffers.data();
   context.scratch = w->scratch.data();
   context.scratch_stride = scratch_stride_;
+  std::atomic<const std::string*> failure{nullptr};
+  context.failure = &failure;
   {
     const FlushSubnormals flush;
     using Clock = std::chrono::steady_clock;
@@ -130,6 +132,7 @@ void Plan::run(const void* const* inputs, void* const* outputs, ThreadPool& pool
   }
   std::lock_guard<std::mutex> lock(mutex_);
   free_.push_back(std::move(w));
+  if (failure.load() != nullptr) throw Error(*failure.load());
 }
 
 }  // namespace pyruntime

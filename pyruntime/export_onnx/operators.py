@@ -8,6 +8,7 @@ import numpy as np
 from onnx import TensorProto
 
 from pyruntime.errors import ModelError
+from pyruntime.export_onnx import transformer
 from pyruntime.export_onnx.builder import OPSET, Builder, real_clamp
 from pyruntime.export_onnx.layers import add, linear, mul
 from pyruntime.program import RANGES, Node
@@ -164,8 +165,6 @@ def _movement(builder: Builder, node: Node) -> None:
 
     if node.op in ("concat", "flatten"):
         extra["axis"] = attributes["axis"]
-    elif node.op == "slice":
-        inputs += [integers(key) for key in ("starts", "ends", "axes", "steps")]
     elif node.op in ("squeeze", "unsqueeze"):
         inputs.append(integers("axes"))
     elif node.op == "reshape":
@@ -224,9 +223,14 @@ EMITTERS: dict[str, Any] = {
     "average_pool": _pool,
     "reduce_mean": _plain("ReduceMean", "axes", "keepdims"),
     "softmax": _plain("Softmax", "axis"),
-    "matmul": _plain("MatMul"),
+    "matmul": transformer.matmul,
+    "attention": transformer.attention,
+    "layer_norm": transformer.layer_norm,
+    "gather": transformer.gather,
+    "where": transformer.where,
+    "expand": transformer.expand,
     "concat": _movement,
-    "slice": _movement,
+    "slice": transformer.slice_,
     "pad": _movement,
     "reshape": _movement,
     "flatten": _movement,

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from pyruntime.errors import ModelError
 from pyruntime.graph.constants import is_constant, weight_initializer
 from pyruntime.graph.nodes import get_int, get_string, has_attribute, label
-from pyruntime.graph.shapes import rank
+from pyruntime.graph.shapes import dims, rank
 
 _Check = Callable[[ir.Node], "str | None"]
 
@@ -104,6 +104,39 @@ def _float_input(node: ir.Node) -> str | None:
     return f"of type {kind.name}" if kind not in (ir.DataType.FLOAT, None) else None
 
 
+def _gather(node: ir.Node) -> str | None:
+    kind = node.inputs[1].dtype if node.inputs[1] is not None else None
+    if kind not in (ir.DataType.INT64, ir.DataType.INT32):
+        return f"its indices are of type {kind.name if kind is not None else 'unknown'}"
+    return None if has_attribute(node, "axis") else "the shape of its data is unknown"
+
+
+def _layer_norm(node: ir.Node) -> str | None:
+    if len([output for output in node.outputs if output.uses() or output.is_graph_output()]) > 1:
+        return "its second output is used"
+    if not has_attribute(node, "epsilon"):
+        return "the shape of its input is unknown"
+    shape = dims(node.inputs[0]) or []
+    if any(isinstance(dim, str) for dim in shape[get_int(node, "axis", -1) :]):
+        return "it normalizes over a dimension of unknown size"
+    return None if all(map(is_constant, node.inputs[1:])) else "its scale or bias is not constant"
+
+
+def _where(node: ir.Node) -> str | None:
+    kinds = {value.dtype for value in node.inputs if value is not None}
+    other = next((kind for kind in kinds if kind not in (ir.DataType.FLOAT, None)), None)
+    return None if other is None else f"of type {other.name}"
+
+
+def _slice(node: ir.Node) -> str | None:
+    missing = not has_attribute(node, "starts") or not has_attribute(node, "ends")
+    return "its settings are not constant" if missing else None
+
+
+def _expand(node: ir.Node) -> str | None:
+    return None if has_attribute(node, "shape") else "its shape is not known"
+
+
 # (domain, operator) -> what is wrong with a node of it, if anything.
 SUPPORTED: dict[tuple[str, str], _Check] = {
     ("", "Identity"): _one_input,
@@ -136,7 +169,11 @@ SUPPORTED: dict[tuple[str, str], _Check] = {
     ("", "Div"): _any,
     ("", "Concat"): _any,
     ("", "Split"): _needs("split"),
-    ("", "Slice"): _needs("starts", "ends"),
+    ("", "Slice"): _slice,
+    ("", "Expand"): _expand,
+    ("", "Gather"): _gather,
+    ("", "LayerNormalization"): _layer_norm,
+    ("", "Where"): _where,
     ("", "Pad"): _pad,
     ("", "Flatten"): _one_input,
     ("", "Reshape"): _needs("shape"),
@@ -157,6 +194,9 @@ ANY_TYPE = {
     ("", "Concat"),
     ("", "Split"),
     ("", "Slice"),
+    ("", "Expand"),
+    ("", "Gather"),
+    ("", "Where"),
     ("", "Pad"),
     ("", "Flatten"),
     ("", "Reshape"),

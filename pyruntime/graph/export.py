@@ -79,7 +79,46 @@ def _axes(node: ir.Node) -> None:
     _move_ints(node, "axes", 1)
 
 
+def _dimensions(node: ir.Node, sizes: list[int], like_axes: list[int]) -> ir.Value:
+    """int64 vector of sizes, where entry i is dimension like_axes[i] of input 1 if that is not -1."""
+    assert isinstance(node.graph, ir.Graph)
+    parts = []
+    for position, (size, axis) in enumerate(zip(sizes, like_axes, strict=True)):
+        if axis >= 0:
+            ends = {"start": axis, "end": axis + 1}
+            parts.append(insert_before(node, "Shape", [node.inputs[1]], ends).outputs[0])
+        else:
+            name = f"{node.name}_size_{position}"
+            parts.append(add_initializer(node.graph, name, np.asarray([size], np.int64)))
+    return insert_before(node, "Concat", parts, {"axis": 0}).outputs[0]
+
+
+def _expand(node: ir.Node) -> None:
+    sizes, like_axes = get_ints(node, "shape") or [], get_ints(node, "like_axes")
+    if like_axes is None:
+        return _move_ints(node, "shape", 1)
+    node.replace_input_with(1, _dimensions(node, sizes, like_axes))
+    node.attributes.pop("shape")
+    node.attributes.pop("like_axes")
+    return None
+
+
+def _where(node: ir.Node) -> None:
+    condition = node.inputs[0]
+    assert condition is not None
+    if condition.dtype != ir.DataType.BOOL:
+        cast = insert_before(node, "Cast", [condition], {"to": int(ir.DataType.BOOL)})
+        node.replace_input_with(0, cast.outputs[0])
+
+
 def _slice(node: ir.Node) -> None:
+    like_axes = get_ints(node, "like_axes")
+    if like_axes is not None:
+        ends = _dimensions(node, get_ints(node, "ends") or [], like_axes)
+        node.attributes.pop("like_axes")
+        node.attributes.pop("ends")
+        node.resize_inputs(3)
+        node.replace_input_with(2, ends)
     for index, name in ((1, "starts"), (2, "ends"), (3, "axes"), (4, "steps")):
         _move_ints(node, name, index)
 
@@ -119,6 +158,8 @@ _RULES: dict[str, Callable[[ir.Node], None]] = {
     "Unsqueeze": _axes,
     "ReduceMean": _axes,
     "Slice": _slice,
+    "Expand": _expand,
+    "Where": _where,
     "Split": _split,
     "Pad": _pad,
     "Reshape": _reshape,

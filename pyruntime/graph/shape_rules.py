@@ -252,8 +252,13 @@ def _slice(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
     steps = ints_of(node, "steps", 4) or [1] * len(axes)
     for position, axis in enumerate(normalize_axis(axis, len(data), node) for axis in axes):
         size = data[axis]
-        if starts is None or ends is None:
-            result[axis] = _unknown(node, axis)
+        if "like_axes" in node.attributes and (get_ints(node, "like_axes") or [])[position] >= 0:
+            # Up to a dimension of another tensor: that dimension, for a start of 0 and data that is as long.
+            like = _like_dim(node, shapes, (get_ints(node, "like_axes") or [])[position], axis)
+            whole = starts is not None and starts[position] == 0 and steps[position] == 1
+            result[axis] = like if whole else _unknown(node, axis)
+        elif starts is None or ends is None:
+            result[axis] = _pending_end(node, position, steps) or _unknown(node, axis)
         elif isinstance(size, int):
             result[axis] = len(
                 range(*slice(_bound(starts[position]), _bound(ends[position]), steps[position]).indices(size))
@@ -263,6 +268,15 @@ def _slice(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
         elif not (starts[position] == 0 and ends[position] >= 1 << 30 and steps[position] == 1):
             result[axis] = _unknown(node, axis)
     return [result]
+
+
+def _pending_end(node: ir.Node, position: int, steps: Sequence[int]) -> Dim | None:
+    """The symbol a Slice from 0 ends at."""
+    starts = ints_of(node, "starts", 1)
+    ends = known_ints(node.inputs[2]) if len(node.inputs) > 2 else None
+    if starts is None or ends is None or starts[position] != 0 or steps[position] != 1:
+        return None
+    return ends[position]
 
 
 def _bound(bound: int) -> int | None:
@@ -426,13 +440,28 @@ def _gather(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
     return [[*data[:axis], *indices, *data[axis + 1 :]]]
 
 
-def _from_shape_input(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
-    target = known_ints(node.inputs[-1])
-    if target is None:
+def _constant_of_shape(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
+    target = known_ints(node.inputs[0])
+    return [None if target is None else list(target)]
+
+
+def _expand(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
+    """To a shape that is an input, or to attributes `shape` and `like_axes` (canonical form)."""
+    data = shapes[0]
+    target: Dims | None = list(get_ints(node, "shape") or []) or None
+    if "shape" not in node.attributes:
+        target = known_ints(node.inputs[1])
+    if data is None or target is None:
         return [None]
-    if node.op_type == "Expand" and shapes[0] is not None:
-        return [broadcast(node, [shapes[0], list(target)])]
-    return [list(target)] if node.op_type == "ConstantOfShape" else [None]
+    for position, axis in enumerate(get_ints(node, "like_axes") or []):
+        if axis >= 0:
+            target[position] = _like_dim(node, shapes, axis, position)
+    return [broadcast(node, [data, target])]
+
+
+def _like_dim(node: ir.Node, shapes: list[Dims | None], axis: int, position: int) -> Dim:
+    like = shapes[1] if len(shapes) > 1 else None
+    return _unknown(node, position) if like is None else like[axis]
 
 
 _UNARY = [
@@ -471,8 +500,10 @@ _UNARY = [
     "LayerNormalization",
     "Mish",
     "Not",
+    "IsNaN",
 ]
 _BINARY = ["Add", "Sub", "Mul", "Div", "Pow", "PRelu", "Min", "Max", "Sum", "Mean", "Mod"]
+_BINARY += ["Where", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or"]
 
 RULES: dict[str, _Rule] = {
     **dict.fromkeys(_UNARY, _same),
@@ -504,6 +535,6 @@ RULES: dict[str, _Rule] = {
     "Upsample": _resize,
     "Shape": _shape_op,
     "Gather": _gather,
-    "ConstantOfShape": _from_shape_input,
-    "Expand": _from_shape_input,
+    "ConstantOfShape": _constant_of_shape,
+    "Expand": _expand,
 }

@@ -41,7 +41,8 @@ def track_ints(node: ir.Node) -> None:
     rule = _RULES.get(node.op_type)
     if rule is None or node.domain not in ("", "ai.onnx"):
         return
-    if node.op_type != "Shape" and output.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+    kinds = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
+    if node.op_type != "Shape" and output.dtype not in kinds:
         return
     if node.op_type not in ("Shape", "Gather", "Slice", "Concat") and not _is_vector(output):
         return
@@ -170,6 +171,30 @@ def _combine(op_type: str, a: Dim, b: Dim, unknown: str) -> Dim:
     return unknown
 
 
+def _equal(node: ir.Node, known: Sequence[_Known]) -> _Known:
+    """1 or 0 per entry; a dimension never equals a negative number."""
+    left, right = known[0], known[1]
+    if left is None or right is None or len(left) != len(right):
+        return None
+    result: list[Dim] = []
+    for index, (a, b) in enumerate(zip(left, right, strict=True)):
+        negative = any(isinstance(entry, int) and entry < 0 for entry in (a, b))
+        if a == b or negative or (isinstance(a, int) and isinstance(b, int)):
+            result.append(int(a == b))
+        else:
+            result.append(f"{node.outputs[0].name}[{index}]")
+    return result
+
+
+def _where(node: ir.Node, known: Sequence[_Known]) -> _Known:
+    condition, yes, no = known
+    if condition is None or yes is None or no is None or not len(condition) == len(yes) == len(no):
+        return None
+    if any(isinstance(entry, str) for entry in condition):
+        return None
+    return [a if entry else b for entry, a, b in zip(condition, yes, no, strict=True)]
+
+
 _RULES: dict[str, Callable[[ir.Node, Sequence[_Known]], _Known]] = {
     "Shape": _shape,
     "Gather": _gather,
@@ -185,4 +210,6 @@ _RULES: dict[str, Callable[[ir.Node, Sequence[_Known]], _Known]] = {
     "Sub": _arithmetic,
     "Mul": _arithmetic,
     "Div": _arithmetic,
+    "Equal": _equal,
+    "Where": _where,
 }

@@ -62,6 +62,19 @@ def _set_shape(value: ir.Value, new: Dims) -> None:
     value.shape = ir.Shape(new)
 
 
+_COMPARISONS = (
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "And",
+    "Or",
+    "Not",
+    "IsNaN",
+)
+
+
 def _set_types(node: ir.Node) -> None:
     kind: ir.DataType | None = None
     if node.op_type == "Cast":
@@ -76,6 +89,10 @@ def _set_types(node: ir.Node) -> None:
         kind = ir.DataType.INT64
     elif node.op_type == "ConstantOfShape":
         kind = node.attributes["value"].as_tensor().dtype if "value" in node.attributes else ir.DataType.FLOAT
+    elif node.op_type in _COMPARISONS:
+        kind = ir.DataType.BOOL
+    elif node.op_type == "Where" and node.inputs[1] is not None:
+        kind = node.inputs[1].dtype
     elif node.inputs and node.inputs[0] is not None:
         kind = node.inputs[0].dtype
     if kind is None:

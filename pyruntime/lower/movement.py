@@ -17,7 +17,9 @@ _FAR = 2**31  # beyond any dimension; ONNX writes the largest int64 for "to the 
 
 MOVEMENT = (
     "Concat",
+    "Expand",
     "Flatten",
+    "Gather",
     "Identity",
     "Pad",
     "Reshape",
@@ -58,6 +60,10 @@ def movement_of(value: ir.Value) -> tuple[str, dict[str, Any]]:
         return "pad", {"pads": get_ints(node, "pads"), "mode": get_string(node, "mode", "constant")}
     if op == "Slice":
         return "slice", _slice(node)
+    if op == "Gather":
+        return "gather", {"axis": get_int(node, "axis", 0)}
+    if op == "Expand":
+        return "expand", {"shape": get_ints(node, "shape"), **_like(node)}
     if op == "Split":
         return "slice", _part(node, value)
     return "resize", _resize(node)
@@ -67,7 +73,12 @@ def _slice(node: ir.Node) -> dict[str, Any]:
     cut = {key: get_ints(node, key) or [] for key in ("starts", "ends", "axes", "steps")}
     for key in ("starts", "ends"):
         cut[key] = [max(-_FAR, min(_FAR, bound)) for bound in cut[key]]
-    return cut
+    return cut | _like(node)
+
+
+def _like(node: ir.Node) -> dict[str, Any]:
+    axes = get_ints(node, "like_axes")
+    return {} if axes is None else {"like_axes": axes}
 
 
 def _part(node: ir.Node, value: ir.Value) -> dict[str, Any]:
@@ -150,7 +161,8 @@ def move(context: Context, value: ir.Value) -> Match | None:
         op, attributes = movement_of(value)
         if op == "pad":
             attributes["value"] = get_float(node, "value", 0.0)
-        context.node(node, op, names, output_like(context, value, names), attributes)
+        moved = names[:1] if op in ("slice", "expand", "gather") else names
+        context.node(node, op, names, output_like(context, value, moved), attributes)
 
     return Match(dynamic(node.inputs), emit)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
 from pyruntime.errors import ModelError
-from pyruntime.graph import constant, get_int, get_ints, label
+from pyruntime.graph import constant, get_float, get_int, get_ints, label
 from pyruntime.lower.context import Context, Match, dynamic
 from pyruntime.lower.quantization import operand_of, params_of, real_constant
 
@@ -108,8 +110,42 @@ def float_reduce_mean(context: Context, value: ir.Value) -> Match | None:
     return _plain(context, value, "ReduceMean", "reduce_mean", axes=axes, keepdims=keepdims)
 
 
+def float_layer_norm(context: Context, value: ir.Value) -> Match | None:
+    """LayerNormalization."""
+    return _plain(context, value, "LayerNormalization", "layer_norm", **_normalization(value))
+
+
+def _normalization(value: ir.Value) -> dict[str, Any]:
+    node = value.producer()
+    assert node is not None
+    return {"axis": get_int(node, "axis", -1), "epsilon": get_float(node, "epsilon", 1e-5)}
+
+
+def quantized_layer_norm(context: Context, value: ir.Value) -> Match | None:
+    """Q <- LayerNormalization that nothing else reads: float inside, u8 out."""
+    quantize = value.producer()
+    if quantize is None or quantize.op_type != "QuantizeLinear" or not context.feeds_only(quantize.inputs[0]):
+        return None
+    out, inner = params_of(quantize), quantize.inputs[0]
+    node = None if inner is None else inner.producer()
+    if out is None or inner is None or node is None or node.op_type != "LayerNormalization":
+        return None
+
+    def emit() -> None:
+        inputs = [context.float_input(x) for x in node.inputs]
+        output = context.quantized_output(value, out[0])
+        context.node(node, "layer_norm", inputs, output, _normalization(inner))
+
+    return Match(dynamic(node.inputs), emit)
+
+
+def float_where(context: Context, value: ir.Value) -> Match | None:
+    """Where, its condition a float32 tensor."""
+    return _plain(context, value, "Where", "where")
+
+
 def _plain(
-    context: Context, value: ir.Value, op_type: str, op: str, **attributes: int | list[int]
+    context: Context, value: ir.Value, op_type: str, op: str, **attributes: int | float | list[int]
 ) -> Match | None:
     """All inputs in float, one output, attributes as given."""
     node = value.producer()

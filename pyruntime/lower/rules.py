@@ -23,6 +23,7 @@ RULES: tuple[Rule, ...] = (
     pool.quantized_average_pool,
     pool.quantized_max_pool,
     movement.quantized_movement,
+    other.quantized_layer_norm,
     # integers in, float out
     conv.integer_layer_to_float,
     # borders
@@ -40,6 +41,8 @@ RULES: tuple[Rule, ...] = (
     elementwise.float_prelu,
     pool.float_average_pool,
     other.float_softmax,
+    other.float_layer_norm,
+    other.float_where,
     other.float_reduce_mean,
     other.float_matmul,
     other.float_gemm,

@@ -11,4 +11,7 @@ namespace pyruntime {
 #include "runtime/ops/ops.inc"
 #undef PYRUNTIME_OP
 
+// Throws unless `like_axes` has `count` entries, -1 or an axis of input 1, or both it and input 1 are absent.
+void check_like(const NodeInfo& info, const std::vector<int64_t>& like_axes, size_t count);
+
 }  // namespace pyruntime

@@ -85,8 +85,8 @@ class Concat : public Operator {
 // slice and transpose: the output is a strided view of the input, copied.
 class ViewCopy : public Operator {
  public:
-  explicit ViewCopy(const NodeInfo& info) : Operator(info) {
-    info.expect_inputs(1, 1);
+  explicit ViewCopy(const NodeInfo& info, int most_inputs = 1) : Operator(info) {
+    info.expect_inputs(1, most_inputs);
     info.expect_dtype(info.output(), {info.input(0).dtype});
   }
 
@@ -105,7 +105,10 @@ class ViewCopy : public Operator {
 class Slice : public ViewCopy {
  public:
   explicit Slice(const NodeInfo& info)
-      : ViewCopy(info), starts_(info.get_ints("starts")), ends_(info.get_ints("ends")) {
+      : ViewCopy(info, 2),
+        starts_(info.get_ints("starts")),
+        ends_(info.get_ints("ends")),
+        like_axes_(info.get_ints("like_axes", {})) {
     const int64_t n = static_cast<int64_t>(starts_.size());
     std::vector<int64_t> all(n), ones(n, 1);
     for (int64_t i = 0; i < n; ++i) all[i] = i;
@@ -113,16 +116,20 @@ class Slice : public ViewCopy {
     steps_ = info.get_ints("steps", ones);
     if (ends_.size() != starts_.size() || axes_.size() != starts_.size() || steps_.size() != starts_.size())
       info.fail("has starts, ends, axes and steps of different lengths");
+    check_like(info, like_axes_, starts_.size());
   }
 
-  Shape infer(const std::vector<Shape>& inputs) const override { return cut(inputs[0]).shape; }
+  Shape infer(const std::vector<Shape>& inputs) const override {
+    return cut(inputs[0], ends(inputs.size() > 1 ? inputs[1] : Shape())).shape;
+  }
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.propagates = true;
+    t.data_inputs = 1u;
     return t;
   }
   Step prepare(const PlanContext& context) const override {
-    const Cut c = cut(context.inputs[0].t.shape);
+    const Cut c = cut(context.inputs[0].t.shape, ends_);  // starts and steps do not depend on the ends
     Strides view = context.inputs[0].t.strides;
     int64_t offset = 0;
     for (size_t d = 0; d < view.size(); ++d) {
@@ -138,7 +145,15 @@ class Slice : public ViewCopy {
     std::vector<int64_t> start, step;
   };
 
-  Cut cut(const Shape& in) const {
+  std::vector<int64_t> ends(const Shape& like) const {
+    std::vector<int64_t> result = ends_;
+    for (size_t i = 0; i < like_axes_.size(); ++i) {
+      if (like_axes_[i] >= 0) result[i] = like[resolve_axis(info_, like_axes_[i], like.size())];
+    }
+    return result;
+  }
+
+  Cut cut(const Shape& in, const std::vector<int64_t>& ends) const {
     Cut c{in, std::vector<int64_t>(in.size(), 0), std::vector<int64_t>(in.size(), 1)};
     resolve_axes(info_, axes_, in.size());
     for (size_t i = 0; i < axes_.size(); ++i) {
@@ -150,7 +165,7 @@ class Slice : public ViewCopy {
         return std::min(std::max(v < 0 ? v + size : v, lo), hi);
       };
       const int64_t start = step > 0 ? clamp(starts_[i], 0, size) : clamp(starts_[i], 0, size - 1);
-      const int64_t end = step > 0 ? clamp(ends_[i], 0, size) : clamp(ends_[i], -1, size - 1);
+      const int64_t end = step > 0 ? clamp(ends[i], 0, size) : clamp(ends[i], -1, size - 1);
       const int64_t length = step > 0 ? end - start : start - end;
       const int64_t stride = step > 0 ? step : -step;
       c.shape[axis] = length > 0 ? (length + stride - 1) / stride : 0;
@@ -161,7 +176,7 @@ class Slice : public ViewCopy {
   }
 
   static constexpr int64_t kLargest = int64_t{1} << 40;
-  std::vector<int64_t> starts_, ends_, axes_, steps_;
+  std::vector<int64_t> starts_, ends_, like_axes_, axes_, steps_;
 };
 
 class Transpose : public ViewCopy {

@@ -18,6 +18,7 @@ from pyruntime.graph.nodes import (
     get_int,
     get_ints,
     get_string,
+    has_attribute,
     insert_before,
     label,
     replace_node,
@@ -113,6 +114,8 @@ def _reduce_mean(node: ir.Node) -> bool:
 
 def _slice(node: ir.Node) -> bool:
     size = rank(node.inputs[0])
+    if has_attribute(node, "like_axes"):  # canonical already (dynamic_shapes)
+        return False
     starts, ends = ints_of(node, "starts", 1), ints_of(node, "ends", 2)
     if _is_dynamic(node, (3, 4)) or size is None or starts is None or ends is None:
         return False

@@ -5,11 +5,19 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from pyruntime.graph.constants import constant
-from pyruntime.graph.nodes import get_int, get_string, insert_before, replace_node, topological_nodes
+from pyruntime.graph.nodes import (
+    get_int,
+    get_string,
+    insert_before,
+    replace_node,
+    set_attribute,
+    topological_nodes,
+)
 from pyruntime.graph.shapes import Dims, dims, normalize_axis, rank
 
 # A longer list of separate runs would be a table look-up, not a reordering of channels.
 _MOST_RUNS = 64
+_FAR = 1 << 30  # beyond any dimension
 
 
 def run(model: ir.Model) -> bool:
@@ -27,15 +35,18 @@ def run(model: ir.Model) -> bool:
 
 def _gather(node: ir.Node) -> bool:
     indices, data = constant(node.inputs[1]), dims(node.inputs[0])
-    if indices is None or data is None or indices.ndim > 1 or indices.size == 0:
+    if data is None:
         return False
     axis = normalize_axis(get_int(node, "axis", 0), len(data), node)
+    changed = set_attribute(node, "axis", axis)
+    if indices is None or indices.ndim > 1 or indices.size == 0:
+        return changed
     size = data[axis]
     if not isinstance(size, int):
-        return False
+        return _one_of_many(node, axis, int(indices.reshape(-1)[0])) if indices.size == 1 else changed
     runs = _runs([int(index) + (size if index < 0 else 0) for index in indices.reshape(-1)])
     if len(runs) > _MOST_RUNS or runs[0][0] < 0:
-        return False
+        return changed
     parts = []
     for start, end in runs:
         attributes = {"starts": [start], "ends": [end], "axes": [axis], "steps": [1]}
@@ -47,6 +58,28 @@ def _gather(node: ir.Node) -> bool:
         result = insert_before(node, "Squeeze", [result], {"axes": [axis]}, name=node.name).outputs[0]
     replace_node(node, result)
     return True
+
+
+def _one_of_many(node: ir.Node, axis: int, index: int) -> bool:
+    """One entry of an axis of unknown size."""
+    attributes = {
+        "starts": [index],
+        "ends": [_FAR if index == -1 else index + 1],
+        "axes": [axis],
+        "steps": [1],
+    }
+    result = insert_before(node, "Slice", node.inputs[:1], attributes, name=node.name).outputs[0]
+    result.shape, result.type = _with_one(node, axis), node.outputs[0].type
+    if rank(node.inputs[1]) == 0:
+        result = insert_before(node, "Squeeze", [result], {"axes": [axis]}, name=node.name).outputs[0]
+    replace_node(node, result)
+    return True
+
+
+def _with_one(node: ir.Node, axis: int) -> ir.Shape:
+    shape = dims(node.inputs[0])
+    assert shape is not None
+    return ir.Shape([*shape[:axis], 1, *shape[axis + 1 :]])
 
 
 def _runs(indices: list[int]) -> list[tuple[int, int]]:

@@ -5,10 +5,16 @@ from pyruntime.reference.call import Call
 
 
 def slice_(call: Call) -> Array:
-    """ONNX Slice: bounds are clamped, negative ones count from the end."""
+    """ONNX Slice: bounds are clamped, negative ones count from the end. `ends[i]` is the dimension
+    `like_axes[i]` of the second input if that is not -1.
+    """
     x, attributes = call.array(0), call.attributes
     cuts = [slice(None)] * x.ndim
-    rows = zip(*(attributes[key] for key in ("axes", "starts", "ends", "steps")), strict=True)
+    ends = list(attributes["ends"])
+    for position, like in enumerate(attributes.get("like_axes", [])):
+        if like >= 0:
+            ends[position] = call.array(1).shape[like]
+    rows = zip(attributes["axes"], attributes["starts"], ends, attributes["steps"], strict=True)
     for axis, start, end, step in rows:
         size = x.shape[axis]
         start = start + size if start < 0 else start
