@@ -58,7 +58,8 @@ def exp(x: npt.ArrayLike) -> Array:
 
 
 def _power_of_two(n: Array) -> Array:
-    return np.ldexp(np.float32(1), n.astype(np.int32)).astype(np.float32)
+    power: Array = np.ldexp(np.float32(1), n.astype(np.int32)).astype(np.float32)
+    return power
 
 
 def lane_sum(x: Array, squares: bool = False) -> Array:

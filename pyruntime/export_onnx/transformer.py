@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from onnx import TensorProto
 
@@ -37,7 +39,7 @@ def attention(builder: Builder, node: Node) -> None:
     scale_y, _ = builder.quantization(value.name)
     scale_q, scale_k, scale_v = (builder.quantization(name)[0] for name in node.inputs[:3])
 
-    def emit(op: str, *inputs: str, **attributes: int | list[int]) -> str:
+    def emit(op: str, *inputs: str, **attributes: Any) -> str:
         return builder.emit(op, inputs, node.name, **attributes)
 
     def ints(*numbers: int) -> str:

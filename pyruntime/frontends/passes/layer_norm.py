@@ -105,13 +105,10 @@ def _normalized(node: ir.Node) -> tuple[ir.Value, float] | None:
     """(x, epsilon) if the node makes deviation / sqrt(variance + epsilon) along the last axis."""
     numerator, denominator = node.inputs
     if node.op_type == "Mul":
-        for numerator, factor in (node.inputs, reversed(node.inputs)):
-            made_by = None if factor is None else factor.producer()
+        for left, right in (node.inputs, reversed(node.inputs)):
+            made_by = None if right is None else right.producer()
             if made_by is not None and made_by.op_type == "Div" and _number(made_by.inputs[0]) == 1.0:
-                denominator = made_by.inputs[1]
-                break
-        else:
-            return None
+                numerator, denominator = left, made_by.inputs[1]
     x = _deviation(numerator)
     root = None if denominator is None else denominator.producer()
     if x is None or root is None or root.op_type != "Sqrt" or root.inputs[0] is None:

@@ -48,7 +48,9 @@ def _move_factors(product: ir.Node) -> bool:
     if not scales:
         return False
     for scale in scales:
-        replace_node(scale, scale.inputs[_data_of(scale)])
+        data = scale.inputs[_data_of(scale)]
+        assert data is not None
+        replace_node(scale, data)
     output = product.outputs[0]
     following = sole_consumer(output)
     if following is not None and _is_scale(following) and following.inputs[_data_of(following)] is output:

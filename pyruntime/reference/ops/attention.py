@@ -29,4 +29,5 @@ def attention(call: Call) -> Array:
 
 def _heads(x: Array, heads: int) -> Array:
     """[N, S, heads * d] -> [N, heads, S, d]."""
-    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+    split: Array = x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+    return split

@@ -11,7 +11,8 @@ def matmul(call: Call) -> Array:
     """Batched product of two computed tensors, float or u8 with exact sums."""
     a, b = call.array(0), call.array(1)
     if a.dtype != np.uint8:
-        return np.matmul(a.astype(np.float64), b.astype(np.float64))
+        product: Array = np.matmul(a.astype(np.float64), b.astype(np.float64))
+        return product
     total = np.matmul(a.astype(np.int64) - call.zero_point(0), b.astype(np.int64) - call.zero_point(1))
     multiplier, offset = (np.float32(call.attributes[key]) for key in ("multiplier", "offset"))
     result = numerics.fma(total.astype(np.float32), multiplier, offset)
