@@ -18,7 +18,15 @@ from pyruntime.lower import lower
 from pyruntime.pack import PackReport, write
 from pyruntime.program import Program
 from pyruntime.prune import PruneReport, prune
-from pyruntime.quantize import QuantizeReport, QuantizeSpec, calibrate, insert_qdq, make_plan, weight_grids
+from pyruntime.quantize import (
+    QuantizeReport,
+    QuantizeSpec,
+    calibrate,
+    fuse_attention,
+    insert_qdq,
+    make_plan,
+    weight_grids,
+)
 from pyruntime.recipe import Recipe
 from pyruntime.recover import correct_bias, equalize, match_statistics, round_weights, update_pruned
 
@@ -40,6 +48,8 @@ _NO_ARITHMETIC = (
     "squeeze",
     "unsqueeze",
     "transpose",
+    "expand",
+    "gather",
 )
 
 
@@ -191,6 +201,7 @@ def _quantize(
     steps: tuple[str, ...],
     progress: Progress | None,
 ) -> QuantizeReport:
+    fuse_attention(model)
     total, stage = calibration_data.samples(data), _stage(progress, "calibrate")
     ranges = calibrate(
         model, data, spec, make_plan(model).names, progress=lambda done: stage(done, total) if stage else None

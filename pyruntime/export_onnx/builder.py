@@ -151,7 +151,7 @@ def real_clamp(
     attributes: dict[str, Any], low: str, high: str, dtype: str, scale: float, zero_point: int
 ) -> tuple[float | None, float | None]:
     """Bounds of a node in reals; None where QuantizeLinear clamps there anyway, or there is no bound."""
-    if dtype == "f32":
+    if dtype not in RANGES:
         bounds = attributes.get(low, -np.inf), attributes.get(high, np.inf)
         return tuple(float(bound) if np.isfinite(bound) else None for bound in bounds)  # type: ignore[return-value]
     ends = RANGES[dtype]

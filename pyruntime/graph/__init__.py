@@ -4,6 +4,7 @@ A model is an `onnx_ir.Model` in the canonical form of `pyruntime.frontends.onnx
 they are never changed in place but replaced, so that clones of a model may share their tensors.
 """
 
+from pyruntime.graph.attention import expand as expand_attention
 from pyruntime.graph.constants import (
     add_initializer,
     constant,
@@ -40,6 +41,7 @@ __all__ = [
     "clone",
     "constant",
     "dims",
+    "expand_attention",
     "get_float",
     "get_int",
     "get_ints",

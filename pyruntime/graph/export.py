@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from pyruntime.graph.constants import Array, add_initializer
+from pyruntime.graph.attention import expand as expand_attention
+from pyruntime.graph.constants import Array, add_initializer, constant, weight_initializer
 from pyruntime.graph.model import clone
 from pyruntime.graph.nodes import (
     get_float,
@@ -19,6 +20,7 @@ from pyruntime.graph.nodes import (
     replace_node,
     topological_nodes,
 )
+from pyruntime.graph.shapes import rank
 
 STANDARD_OPSET = 21
 STANDARD_IR_VERSION = 10
@@ -31,6 +33,9 @@ def to_standard(model: ir.Model) -> ir.Model:
     QuantizeLinear/DequantizeLinear stay.
     """
     result = clone(model)
+    for node in topological_nodes(result):
+        if node.op_type == "Attention" and node.domain == "pyruntime":
+            expand_attention(node)
     for node in topological_nodes(result):
         rule = _RULES.get(node.op_type) if node.domain in ("", "pyruntime") else None
         if rule is not None:
@@ -147,6 +152,44 @@ def _resize(node: ir.Node) -> None:
     _move_ints(node, "sizes", 3)
 
 
+def _gemm(node: ir.Node) -> None:
+    """ONNX's Gemm takes matrices: of higher ranks it is MatMul by the transposed weight, and Add."""
+    size = rank(node.inputs[0])
+    if size is None or size == 2:
+        return
+    weight, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    product = insert_before(node, "MatMul", [node.inputs[0], _transposed(node, weight)], name=node.name)
+    result = product.outputs[0]
+    result.shape, result.type = node.outputs[0].shape, node.outputs[0].type
+    if bias is not None:
+        result = insert_before(node, "Add", [result, bias]).outputs[0]
+    replace_node(node, result)
+
+
+def _transposed(node: ir.Node, weight: ir.Value | None) -> ir.Value:
+    stored = weight_initializer(weight)
+    array = constant(stored)
+    assert weight is not None and stored is not None and array is not None
+    assert isinstance(node.graph, ir.Graph)
+    moved = add_initializer(node.graph, f"{stored.name}_transposed", np.ascontiguousarray(array.T))
+    dequantize = weight.producer()
+    if dequantize is None:
+        return moved
+    attributes = dict(dequantize.attributes)
+    parameters = list(dequantize.inputs[1:])
+    scale = constant(parameters[0])
+    if scale is not None and scale.ndim:
+        attributes["axis"] = ir.AttrInt64("axis", 1 - get_int(dequantize, "axis", 1) % 2)
+    if scale is not None and scale.ndim == 2:  # one scale for each block
+        for index, parameter in enumerate(parameters):
+            blocks = constant(parameter)
+            assert blocks is not None and parameter is not None
+            name = f"{parameter.name}_transposed"
+            parameters[index] = add_initializer(node.graph, name, np.ascontiguousarray(blocks.T))
+    inputs = [moved, *parameters]
+    return insert_before(node, "DequantizeLinear", inputs, attributes, name=dequantize.name).outputs[0]
+
+
 def _silu(node: ir.Node) -> None:
     sigmoid = insert_before(node, "Sigmoid", node.inputs[:1])
     replace_node(node, insert_before(node, "Mul", [node.inputs[0], sigmoid.outputs[0]]).outputs[0])
@@ -165,4 +208,7 @@ _RULES: dict[str, Callable[[ir.Node], None]] = {
     "Reshape": _reshape,
     "Resize": _resize,
     "Silu": _silu,
+    "Gemm": _gemm,
+    "ReduceSum": _axes,
+    "ReduceMax": _axes,
 }

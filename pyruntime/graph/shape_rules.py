@@ -174,9 +174,10 @@ def _gemm(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
         return [None]
     rows, inner = (a[1], a[0]) if get_int(node, "transA", 0) else (a[0], a[1])
     columns, other = (b[0], b[1]) if get_int(node, "transB", 0) else (b[1], b[0])
+    inner = a[-1] if len(a) > 2 else inner  # a canonical Gemm takes tensors of any rank
     if isinstance(inner, int) and isinstance(other, int) and inner != other:
         raise ValueError(f"{inner} columns times {other} rows")
-    return [[rows, columns]]
+    return [[*a[:-1], columns] if len(a) > 2 else [rows, columns]]
 
 
 def _matmul(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
@@ -188,6 +189,11 @@ def _matmul(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
         raise ValueError(f"{left[-1]} columns times {right[-2]} rows")
     batch = broadcast(node, [left[:-2], right[:-2]])
     return [batch + ([] if len(a) == 1 else [left[-2]]) + ([] if len(b) == 1 else [right[-1]])]
+
+
+def _attention(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
+    q, v = shapes[0], shapes[2]
+    return [None if q is None or v is None else [*q[:2], v[2]]]
 
 
 def _concat(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
@@ -517,6 +523,7 @@ RULES: dict[str, _Rule] = {
     "GlobalMaxPool": _global_pool,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "Attention": _attention,
     "Concat": _concat,
     "Split": _split,
     "Slice": _slice,

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from pyruntime.errors import FileFormatError, ModelError
 from pyruntime.graph import clone, dims, label, topological_nodes
 from pyruntime.lower.context import DTYPES, Context, Match
-from pyruntime.lower.prepare import prepare
+from pyruntime.lower.prepare import expand_float_attention, prepare
 from pyruntime.lower.quantization import operand_of
 from pyruntime.lower.rules import RULES
 from pyruntime.lower.tables import compose_tables
@@ -26,6 +26,7 @@ def lower(model: ir.Model, extra_outputs: Sequence[str] = (), notes: list[str] |
     Raises ModelError naming the node or value that has no form in a program.
     """
     copy = clone(model)
+    expand_float_attention(copy)
     outputs = _outputs(copy, extra_outputs)
     prepare(copy, set(outputs))
     name = copy.graph.name or "network"

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from pyruntime.graph import insert_after, insert_before, topological_nodes
+from pyruntime.graph import expand_attention, insert_after, insert_before, topological_nodes
 from pyruntime.lower.movement import inputs_share_params, keeps_values, pad_is_exact
 from pyruntime.lower.pool import MAX_POOLS
 from pyruntime.lower.quantization import operand_of, params_of
+
+
+def expand_float_attention(model: ir.Model) -> None:
+    """Take apart every attention whose operands are not quantized."""
+    for node in topological_nodes(model):
+        is_attention = node.op_type == "Attention" and node.domain == "pyruntime"
+        if is_attention and any(operand_of(value) is None for value in node.inputs[:3]):
+            expand_attention(node)
 
 
 def prepare(model: ir.Model, exposed: set[ir.Value]) -> None:

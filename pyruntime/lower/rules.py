@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from pyruntime.lower import conv, elementwise, movement, other, pool
+from pyruntime.lower import conv, elementwise, movement, other, pool, products
 from pyruntime.lower.context import Context, Match
 
 Rule = Callable[[Context, ir.Value], "Match | None"]
@@ -17,6 +17,8 @@ RULES: tuple[Rule, ...] = (
     # Q at the end: integer operators
     conv.quantized_layer_with_residual,
     conv.quantized_layer,
+    products.quantized_matmul,
+    products.quantized_attention,
     elementwise.quantized_sum,
     elementwise.quantized_product,
     elementwise.quantized_function,
@@ -26,6 +28,8 @@ RULES: tuple[Rule, ...] = (
     other.quantized_layer_norm,
     # integers in, float out
     conv.integer_layer_to_float,
+    products.matmul_to_float,
+    products.attention_to_float,
     # borders
     other.quantize,
     other.dequantize,

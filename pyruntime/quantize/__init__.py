@@ -1,5 +1,6 @@
 """Quantization: choose ranges from data, write them into the model as QuantizeLinear and DequantizeLinear."""
 
+from pyruntime.quantize.attention import fuse_attention
 from pyruntime.quantize.calibrate import calibrate
 from pyruntime.quantize.insert import LayerQuantization, QuantizeReport, insert_qdq
 from pyruntime.quantize.plan import QuantizePlan, make_plan
@@ -15,6 +16,7 @@ __all__ = [
     "QuantizeSpec",
     "Range",
     "calibrate",
+    "fuse_attention",
     "insert_qdq",
     "make_plan",
     "parse_spec",

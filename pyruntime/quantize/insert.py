@@ -13,7 +13,7 @@ import onnx_ir as ir
 from pyruntime import graph
 from pyruntime.layers import Layer, find_layers
 from pyruntime.quantize import weights
-from pyruntime.quantize.plan import ELEMENTWISE, QuantizePlan, make_plan
+from pyruntime.quantize.plan import ELEMENTWISE, QuantizePlan, is_mask, make_plan
 from pyruntime.quantize.ranges import Range, activation_params, quantize_u8
 from pyruntime.quantize.scales import (
     Grids,
@@ -110,7 +110,7 @@ def _quantize_operands(model: ir.Model, node: ir.Node) -> None:
 
 
 def _quantize_tensor(model: ir.Model, value: ir.Value, params: Params, plan: QuantizePlan) -> None:
-    """Let the readers of a tensor read its quantized form; of a network input only the integer ones do."""
+    """Let the readers of a tensor read its quantized form; if no integer node makes it, only integer ones."""
     name = value.name or "tensor"
     scale = graph.add_initializer(model, f"{name}_scale", np.asarray(params[0]))
     zero_point = graph.add_initializer(model, f"{name}_zero_point", np.asarray(params[1]))
@@ -132,9 +132,10 @@ def _quantize_tensor(model: ir.Model, value: ir.Value, params: Params, plan: Qua
     )
     result = dequantize.outputs[0]
     result.shape, result.dtype = value.shape, ir.DataType.FLOAT
-    if producer is None:
+    if producer not in plan.nodes:
+        # Computed in float, or a network input: what stays float reads it as it is.
         for use in tuple(value.uses()):
-            if use.node in plan.nodes:
+            if use.node in plan.nodes and not is_mask(use.node, use.idx):
                 use.node.replace_input_with(use.idx, result)
         return
     for use in tuple(value.uses()):

@@ -16,6 +16,8 @@ ELEMENTWISE = ("Add", "Sub", "Mul")
 POOL = ("AveragePool", "GlobalAveragePool")
 CLAMP = ("Relu", "Clip")
 UNARY = (*CLAMP, "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Silu")
+# Products of computed tensors.
+PRODUCTS = ("MatMul", "Attention")
 # A constant operand of a sum or product becomes u8 if that costs less than this.
 CONSTANT_SQNR_DB = 30.0
 # Their outputs are values of their inputs (or 0), so they keep scale and zero point.
@@ -62,9 +64,10 @@ class QuantizePlan:
 def make_plan(model: ir.Model) -> QuantizePlan:
     """Plan for a canonical float model.
 
-    A Conv or Gemm runs on integers whatever surrounds it. Other operators do if all their inputs come from
-    integers and an integer operator reads their result: so tails (softmax, the last sum before an output)
-    and islands of float stay float, and the last layer gives float.
+    A Conv or Gemm runs on integers whatever surrounds it, a product of two computed tensors or an attention
+    if its operands come from integers. Other operators do if all their inputs come from integers and an
+    integer operator reads their result: so tails (softmax, the last sum before an output) and islands of
+    float (the residual stream between layer norms) stay float, and the last layer gives float.
     """
     order = graph.topological_nodes(model)
     nodes = _wanted(order, _able(order))
@@ -90,9 +93,14 @@ def _wanted(order: list[ir.Node], able: set[ir.Node]) -> set[ir.Node]:
     wanted: set[ir.Node] = set()
     for node in reversed(order):
         readers = (use.node for output in node.outputs for use in output.uses())
-        if node in able and (as_layer(node) is not None or any(reader in wanted for reader in readers)):
+        if node in able and (_is_product(node) or any(reader in wanted for reader in readers)):
             wanted.add(node)
     return wanted
+
+
+def _is_product(node: ir.Node) -> bool:
+    """Whether the node is worth integers for its own sake."""
+    return as_layer(node) is not None or node.op_type in PRODUCTS
 
 
 def _has_integer_form(node: ir.Node) -> bool:
@@ -102,11 +110,14 @@ def _has_integer_form(node: ir.Node) -> bool:
         return graph.get_string(node, "mode", "constant") in ("constant", "reflect", "edge")
     if node.op_type == "Concat":
         return not any(graph.is_constant(value) for value in node.inputs)
-    return node.op_type in (*ELEMENTWISE, *POOL, *UNARY, *MOVEMENT)
+    if node.op_type == "MatMul":
+        return not any(graph.is_constant(value) for value in node.inputs)
+    return node.op_type in (*ELEMENTWISE, *POOL, *UNARY, *MOVEMENT, *PRODUCTS)
 
 
 def _reads_integers(node: ir.Node, able: set[ir.Node]) -> bool:
-    dynamic = [value for value in node.inputs if value is not None and not graph.is_constant(value)]
+    inputs = node.inputs[:3] if node.op_type == "Attention" else node.inputs  # the mask is float
+    dynamic = [value for value in inputs if value is not None and not graph.is_constant(value)]
     if node.op_type in ELEMENTWISE and not all(map(_survives_u8, node.inputs)):
         return False
     return bool(dynamic) and all(
@@ -140,7 +151,12 @@ def _tensors(model: ir.Model, order: list[ir.Node], nodes: set[ir.Node]) -> list
 
 
 def _read_by(nodes: set[ir.Node], value: ir.Value) -> bool:
-    return any(use.node in nodes for use in value.uses())
+    return any(use.node in nodes and not is_mask(use.node, use.idx) for use in value.uses())
+
+
+def is_mask(node: ir.Node, index: int) -> bool:
+    """Whether input `index` of the node is the mask of an attention, which stays float."""
+    return node.op_type == "Attention" and index == 3
 
 
 def _inside_fusion(value: ir.Value, nodes: set[ir.Node]) -> bool:

@@ -74,7 +74,7 @@ def _affine(node: ir.Node) -> tuple[Array, Array]:
 def _fold(node: ir.Node, producer: ir.Node, scale: Array, shift: Array) -> bool:
     if producer.op_type not in ("Conv", "Gemm") or sole_consumer(producer.outputs[0]) is not node:
         return False
-    if producer.op_type == "Gemm" and not get_int(producer, "transB", 0):
+    if producer.op_type == "Gemm" and (not get_int(producer, "transB", 0) or rank(node.inputs[0]) != 2):
         return False
     return scale_outputs(producer, scale, shift)
 

@@ -52,8 +52,8 @@ def _number(node: ir.Node, number: float) -> ir.Value:
 
 def _where(node: ir.Node, inputs: list[ir.Value | None]) -> bool:
     result = insert_before(node, "Where", inputs, name=node.name).outputs[0]
-    result.shape, result.type = node.outputs[0].shape, ir.TensorType(ir.DataType.FLOAT)
     replace_node(node, result)
+    result.type = ir.TensorType(ir.DataType.FLOAT)
     return True
 
 

@@ -1,4 +1,4 @@
-"""Dense layers: Gemm with weight `[out, in]` and bias `[out]`; others are MatMul and Add."""
+"""Dense layers: Gemm of tensors of any rank, weight `[out, in]`, bias `[out]`; others are MatMul and Add."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pyruntime.errors import ModelError
-from pyruntime.graph.constants import Array, add_initializer, constant, weight_initializer
+from pyruntime.graph.constants import Array, add_initializer, constant, is_constant, weight_initializer
 from pyruntime.graph.nodes import (
     get_float,
     get_int,
@@ -24,7 +24,7 @@ _CANONICAL = {"transA": 0, "transB": 1}
 
 
 def run(model: ir.Model) -> bool:
-    """Normalise every Gemm, and every MatMul of a matrix by a constant matrix (with the Add after it)."""
+    """Normalise every Gemm, and every MatMul of a tensor by a constant matrix (with the Add after it)."""
     changed = False
     for node in topological_nodes(model):
         if node.domain != "":
@@ -189,7 +189,8 @@ def _quantized_bias(bias: ir.Value, beta: float, out: int) -> ir.Value | None:
 
 def _matmul(node: ir.Node) -> bool:
     weight = weight_initializer(node.inputs[1])
-    if weight is None or rank(weight) != 2 or rank(node.inputs[0]) != 2:
+    size = rank(node.inputs[0])
+    if weight is None or rank(weight) != 2 or size is None or size < 2 or is_constant(node.inputs[0]):
         return False
     weight_value = _scaled(node, 1, 1.0, True)
     out = _out_features(weight_value)

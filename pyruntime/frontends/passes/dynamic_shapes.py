@@ -122,7 +122,6 @@ def _push_down(node: ir.Node) -> bool:
         expand = insert_before(
             reader, "Expand", [inner.outputs[0], *node.inputs[1:]], dict(node.attributes), name=node.name
         )
-        expand.outputs[0].type = reader.outputs[0].type
         replace_node(reader, expand.outputs[0])
         changed = True
     return changed

@@ -112,6 +112,5 @@ def _join_reshapes(transpose: ir.Node) -> bool:
     if len(before) != 4 or between[1:] != before[2:] or after != [*before[:2], before[3], before[2]]:
         return False
     joined = insert_before(last, "Transpose", first.inputs[:1], {"perm": [0, 1, 3, 2]}, name=transpose.name)
-    joined.outputs[0].type = last.outputs[0].type
     replace_node(last, joined.outputs[0])
     return True

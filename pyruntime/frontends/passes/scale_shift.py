@@ -38,7 +38,8 @@ def _fold(node: ir.Node) -> bool:
         return False
     if layer.op_type == "Gemm" and not get_int(layer, "transB", 0):
         return False
-    vector = _per_channel(array, rank(data))
+    size = rank(data)
+    vector = _per_channel(array, size, axis=1 if layer.op_type == "Conv" else (size or 0) - 1)
     if vector is None:
         return False
     one, zero = np.ones(1), np.zeros(1)
@@ -58,11 +59,11 @@ def _fold(node: ir.Node) -> bool:
     return True
 
 
-def _per_channel(array: Array, size: int | None) -> Array | None:
+def _per_channel(array: Array, size: int | None, axis: int) -> Array | None:
     """Float64 vector of a constant that is one number per channel (or one) for a tensor of rank `size`."""
     if size is None or array.dtype != np.float32 or array.ndim > size:
         return None
     if array.size == 1:
         return array.astype(np.float64).reshape(1)
     shape = (1,) * (size - array.ndim) + array.shape
-    return array.astype(np.float64).reshape(-1) if shape[1] == array.size else None
+    return array.astype(np.float64).reshape(-1) if shape[axis] == array.size else None
