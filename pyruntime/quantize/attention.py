@@ -184,9 +184,8 @@ def _sequence(anchor: ir.Node, value: ir.Value | None, transposed: bool) -> ir.V
         source = node.inputs[0]
     if axes == [0, 1, 2, 3] and node is not None and node.op_type == "Reshape" and node.inputs[0] is not None:
         before, after = graph.dims(node.inputs[0]), graph.dims(source)
-        if before is not None and after is not None and len(before) == 3 and before[:2] == after[:2]:
-            if _joined(after) == before[2]:
-                return node.inputs[0]
+        if before is not None and after is not None and before == [*after[:2], _joined(after)]:
+            return node.inputs[0]
     moved = source
     if axes != [0, 1, 2, 3]:
         moved = graph.insert_before(anchor, "Transpose", [source], {"perm": axes}).outputs[0]

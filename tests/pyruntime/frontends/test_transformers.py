@@ -1,4 +1,4 @@
-"""What exported transformers are made of: layer norm, look-up, dynamic lengths, masks, attention's spellings."""
+"""What exported transformers are made of: layer norm, look-up, dynamic lengths, masks, products."""
 
 from __future__ import annotations
 
