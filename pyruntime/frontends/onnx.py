@@ -3,8 +3,8 @@
 `load` takes any ONNX model of opset 7 or newer. The result is an `onnx_ir.Model` of this form:
 
 Model
-  * One graph, no functions; `opset_imports` says 21 for ONNX's own operators, 1 for domain `pyruntime` (only
-    `Silu`). Nodes in topological order. Every node and value has a unique name; names of the file are kept
+  * One graph, no functions; `opset_imports` says 21 for ONNX's own operators, 1 for domain `pyruntime`
+    (`Silu`; `quantize` adds `Attention`). Nodes in topological order. Every node and value has a unique name; names of the file are kept
     where possible, those of inputs and outputs always.
   * Every weight is an initializer, and no initializer is a graph input (IR version 3). Constant, Identity,
     Cast, Reshape, Transpose, ... of constants are folded. Initializers used by several nodes stay shared
@@ -21,7 +21,11 @@ All axes are counted from the front, auto_pad is resolved, operators with one in
   Clip                 min, max floats (-inf, inf if open). Relu6 is Clip 0, 6; so are Min, Max with a scalar
   Squeeze, Unsqueeze   axes ints
   ReduceMean           axes ints, keepdims. Over all of the plane with keepdims 1 it is GlobalAveragePool
-  Slice                starts, ends, axes, steps ints
+  Slice                starts, ends, axes, steps ints; like_axes ints if the ends come from a second input
+  Expand               shape ints, of a second input where like_axes ints is not -1 (dynamic_shapes)
+  Gather               axis
+  Where                the condition is float32: not 0 is true. There are no booleans (booleans)
+  LayerNormalization   axis, epsilon; scale and bias constant, one entry per normalized value
   Split                axis, split ints (one size per output)
   Pad                  mode, pads ints (all axes: begins, ends), value float
   Reshape              shape ints (0 copies, at most one -1), allowzero; shape computations are resolved
@@ -37,8 +41,9 @@ All axes are counted from the front, auto_pad is resolved, operators with one in
                        `[O, C/group, k...]`
   MaxPool, AveragePool kernel_shape, strides, dilations, pads, ceil_mode; AveragePool also count_include_pad
   Gemm                 transA 0, transB 1, alpha 1, beta 1; weight `[out, in]` and bias `[out]`, both constant
-                       (through a DequantizeLinear if quantized). Any product of a matrix by a constant matrix
-                       is a Gemm; others are MatMul, and Add for the bias
+                       (through a DequantizeLinear if quantized). Any product of a tensor of rank 2 or more by
+                       a constant matrix is a Gemm (`graph.to_standard` makes MatMul and Add of those of higher
+                       rank); others are MatMul, and Add for the bias
 
 Rewrites
   * BatchNormalization is folded into a float Conv or Gemm that nothing else reads, else it is Mul and Add of
@@ -46,6 +51,9 @@ Rewrites
   * Pad of zeros (of zero points, among quantized tensors) before one Conv or AveragePool becomes its pads.
   * Spelled-out activations become Silu, HardSwish, HardSigmoid, Gelu. Sum becomes Add; Neg, Reciprocal, small
     powers become Mul, Div, Sqrt.
+  * ReduceMean, Sub, Mul, Sqrt, Div that normalize the last axis become LayerNormalization. Numbers that scale
+    an operand of a product of computed tensors become one Mul behind it. Expand that broadcasting replaces is
+    dropped.
   * Gather by constant indices is Slice and Concat; SpaceToDepth and DepthToSpace are Reshape, Transpose and
     Reshape.
   * com.microsoft's FusedConv, FusedGemm, BiasGelu, FastGelu and Gelu are taken apart.

@@ -297,9 +297,9 @@ def test_matmul_by_a_constant_matrix_is_a_dense_layer(bias):
     assert ops(model) == (["Gemm", "Add"] if bias == (3, 1) else ["Gemm"])
 
 
-def test_matmul_of_higher_rank_stays():
+def test_matmul_of_higher_rank_is_a_gemm():
     nodes = [make("MatMul", ["x", "w"], ["m"]), make("Add", ["m", "b"], ["y"])]
-    assert ops(single(nodes, (2, 3, 6), {"w": normal(6, 4), "b": normal(4)})) == ["MatMul", "Add"]
+    assert ops(single(nodes, (2, 3, 6), {"w": normal(6, 4), "b": normal(4)})) == ["Gemm"]
 
 
 def test_scale_and_shift_fold_into_the_layer_before():
