@@ -42,8 +42,8 @@ All axes are counted from the front, auto_pad is resolved, operators with one in
   MaxPool, AveragePool kernel_shape, strides, dilations, pads, ceil_mode; AveragePool also count_include_pad
   Gemm                 transA 0, transB 1, alpha 1, beta 1; weight `[out, in]` and bias `[out]`, both constant
                        (through a DequantizeLinear if quantized). Any product of a tensor of rank 2 or more by
-                       a constant matrix is a Gemm (of higher rank, `graph.to_standard` makes MatMul and Add of
-                       it); others are MatMul, and Add for the bias
+                       a constant matrix is a Gemm (`graph.to_standard` makes MatMul and Add of it above
+                       rank 2); others are MatMul, and Add for the bias
 
 Rewrites
   * BatchNormalization is folded into a float Conv or Gemm that nothing else reads, else it is Mul and Add of
