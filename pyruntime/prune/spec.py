@@ -8,7 +8,7 @@ from typing import Any
 from pyruntime import spec as words
 from pyruntime.errors import OptionError
 from pyruntime.prune import granularity
-from pyruntime.prune.criteria import CRITERIA, LATER
+from pyruntime.prune.criteria import CRITERIA
 
 SCOPES = ("global", "layer")
 OPTIONS = ("criterion", "scope", "exclude", "only")
@@ -49,9 +49,10 @@ class PruneSpec:
         return self.granularity in granularity.WHOLE
 
     @property
-    def needs(self) -> str:
-        """What has to be measured on calibration data, empty if nothing."""
-        return CRITERIA[self.criterion].needs
+    def needs(self) -> tuple[str, ...]:
+        """What has to be measured on calibration data, as `Criterion.needs`."""
+        criterion = CRITERIA[self.criterion]
+        return criterion.needs if self.whole else criterion.weights_need
 
 
 def parse_spec(text: str) -> PruneSpec:
@@ -84,7 +85,7 @@ def _with_options(spec: PruneSpec, options: list[tuple[str, str]], what: str) ->
     for key, value in options:
         words.choose(key, WHOLE_OPTIONS if spec.whole else OPTIONS, what + "option")
         if key == "criterion":
-            changes[key] = words.choose(value, CRITERIA, what + "criterion", LATER)
+            changes[key] = words.choose(value, CRITERIA, what + "criterion")
         elif key == "scope":
             changes[key] = words.choose(value, SCOPES, what + "scope")
         elif key == "round_to":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from pyruntime.columns import sample_rows
 from pyruntime.evaluate import MakeRun, observe, sample_count
 from pyruntime.layers import Layer
 from pyruntime.prune.criteria import Measured
+from pyruntime.prune.effects import measure_effects
 
 Array = npt.NDArray[Any]
 
@@ -48,7 +49,7 @@ def measure(
     model: ir.Model,
     layers: Sequence[Layer],
     data: Mapping[str, Array],
-    needs: str,
+    needs: Collection[str],
     make_run: MakeRun | None = None,
 ) -> dict[str, Measured]:
     """Layer name -> what was measured of it.
@@ -57,6 +58,7 @@ def measure(
         model: float network; layers: of this network.
         data: calibration data.
         needs: as `Criterion.needs`.
+    Errors: ModelError if gradients are needed and an operator has none.
     """
     sums = {layer.name: _Sums() for layer in layers}
     names = [(_name(layer.node.inputs[0]), _name(layer.node.outputs[0])) for layer in layers]
@@ -64,15 +66,19 @@ def measure(
     wanted = [name for pair in names for name in pair]
     for number, values in enumerate(observe(model, data, wanted, make_run)):
         for layer, (source, result) in zip(layers, names, strict=True):
-            y = np.moveaxis(values[result], 1, -1) if layer.node.op_type == "Conv" else values[result]
+            y = _channels_last(layer, values[result])
             if y.size == 0:
                 continue
             sums[layer.name].add_outputs(y.reshape(-1, y.shape[-1]))
-            if needs == "moments":
+            if "moments" in needs:
                 count = rows * len(values[source])
                 generator = np.random.default_rng((SEED, number))
                 sums[layer.name].add_inputs(sample_rows(layer, values[source], count, generator))
-    return {name: _measured(entry) for name, entry in sums.items() if entry.positions}
+    measured = {name: _measured(entry) for name, entry in sums.items() if entry.positions}
+    if "gradients" not in needs and "weight gradients" not in needs:
+        return measured
+    effects = measure_effects(model, layers, data, "weight gradients" in needs, make_run)
+    return {name: replace(entry, **vars(effects[name])) for name, entry in measured.items()}
 
 
 def _measured(sums: _Sums) -> Measured:
@@ -82,6 +88,10 @@ def _measured(sums: _Sums) -> Measured:
     if not sums.rows:
         return found
     return replace(found, mean=np.asarray(sums.x) / sums.rows, moments=np.asarray(sums.xx) / sums.rows)
+
+
+def _channels_last(layer: Layer, y: Array) -> Array:
+    return np.moveaxis(y, 1, -1) if layer.node.op_type == "Conv" else y
 
 
 def _name(value: ir.Value | None) -> str:

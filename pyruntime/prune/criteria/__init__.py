@@ -12,6 +12,7 @@ from pyruntime.prune.criteria import (
     magnitude,
     obs,
     random,
+    taylor,
     wanda,
 )
 from pyruntime.prune.criteria.criterion import Criterion, Measured, Subject
@@ -22,11 +23,9 @@ CRITERIA: dict[str, Criterion] = {
     "random": random.CRITERION,
     "geometric_median": geometric_median.CRITERION,
     "bn_scale": bn_scale.CRITERION,
+    "taylor": taylor.CRITERION,
     "wanda": wanda.CRITERION,
     "obs": obs.CRITERION,
 }
 
-LATER = ("taylor",)
-"""Named in the interface, not built."""
-
-__all__ = ["CRITERIA", "LATER", "Criterion", "Measured", "Subject"]
+__all__ = ["CRITERIA", "Criterion", "Measured", "Subject"]

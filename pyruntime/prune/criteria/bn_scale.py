@@ -15,4 +15,4 @@ def filters(subject: Subject) -> Scores:
     return subject.measured.deviation
 
 
-CRITERION = Criterion(filters=filters, needs="deviation")
+CRITERION = Criterion(filters=filters, needs=("deviation",))

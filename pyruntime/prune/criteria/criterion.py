@@ -21,9 +21,7 @@ class Measured:
             E[x x^T] `[groups, taps * in, taps * in]`.
         deviation: standard deviation of each output channel, `[out]`.
         signal: mean variance of the output channels.
-        outputs, inputs: mean square of the change of the loss, to first order, when an output channel `[out]`
-            or an input channel `[in]` is set to zero.
-        weights: the same for single weights, `[out, taps, in]`.
+        outputs, inputs, weights: as `effects.Effects`.
     """
 
     mean: npt.NDArray[Any] | None = None
@@ -63,7 +61,8 @@ class Criterion:
         weights: scores of single weights, `[out, taps, in / groups]`, for granularities below a channel.
         filters: scores of output channels, `[out]`.
         channels: scores of input channels, `[in / groups]`.
-        needs: what must be measured: `moments`, `deviation`, `gradients` or nothing.
+        needs: what must be measured for `filters` and `channels`, weights_need: for `weights`; some of
+            `deviation`, `moments`, `gradients`, `weight gradients`.
         comparable: scores of different layers are losses of one kind and may be added and compared;
             otherwise a layer's scores are first divided by their mean.
     A criterion has at least one of the three. Where `filters` or `channels` is missing, it is the mean of
@@ -73,7 +72,8 @@ class Criterion:
     weights: Judge | None = None
     filters: Judge | None = None
     channels: Judge | None = None
-    needs: str = ""
+    needs: tuple[str, ...] = ()
+    weights_need: tuple[str, ...] = ()
     comparable: bool = False
 
 

@@ -73,8 +73,11 @@ def _hessians(subject: Subject) -> npt.NDArray[Any]:
 
 
 def _signal(subject: Subject) -> float:
+    """Variance of all outputs together."""
     assert subject.measured is not None
     return max(subject.measured.signal * len(subject.weight), 1e-30)
 
 
-CRITERION = Criterion(weights=weights, channels=channels, needs="moments", comparable=True)
+CRITERION = Criterion(
+    weights=weights, channels=channels, needs=("moments",), weights_need=("moments",), comparable=True
+)

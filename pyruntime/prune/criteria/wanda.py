@@ -20,4 +20,4 @@ def weights(subject: Subject) -> Scores:
     return scores
 
 
-CRITERION = Criterion(weights=weights, needs="moments")
+CRITERION = Criterion(weights=weights, needs=("moments",), weights_need=("moments",))

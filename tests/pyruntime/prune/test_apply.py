@@ -3,8 +3,9 @@ import pytest
 from toolmodels import make_run, residual_net, shared_net
 
 from pyruntime import graph
-from pyruntime.errors import ModelError, OptionError
+from pyruntime.errors import DataError, ModelError, OptionError
 from pyruntime.prune import parse_spec, prune
+from pyruntime.prune.criteria import CRITERIA
 
 
 @pytest.fixture
@@ -107,3 +108,20 @@ def test_nan_weights_are_refused(model):
     graph.set_initializer(model, value, bad)
     with pytest.raises(ModelError, match="'w2' holds NaN"):
         prune(model, [parse_spec("weight=0.5")])
+
+
+@pytest.mark.parametrize("name", [name for name, entry in CRITERIA.items() if entry.weights is not None])
+@pytest.mark.parametrize("what", ["weight=0.5", "block4=0.5", "1:4"])
+def test_every_criterion_of_weights_with_every_granularity(model, name, what):
+    data = {"x": np.random.default_rng(3).normal(size=(16, 3, 16, 16)).astype(np.float32)}
+    spec = parse_spec(f"{what},criterion={name}")
+    if spec.needs:
+        with pytest.raises(DataError, match=f"criterion '{name}' needs calibration data"):
+            prune(model, [spec])
+    prune(model, [spec], data, make_run=make_run)
+    zeros = weight(model, "w2") == 0
+    if what == "1:4":
+        assert zeros.mean() == 0.75
+    else:
+        total = sum((weight(model, f"w{i}") == 0).mean() for i in (2, 3))
+        assert 0.1 < total < 1.9 and 0 < zeros.mean() < 1
