@@ -12,10 +12,10 @@ from pyruntime.cli.output import atomic_output, check_output
 DESCRIPTION = """\
 Prune and quantize a float ONNX network and pack it into one .pyrt file.
 
---prune SPEC     zeros: weight=0.9 | block4=0.85 (or 8, 16) | 2:4 (any N:M); channels removed: filter=0.3 |
-                 channel=0.3 | filter,macs=0.5 | channel,macs=0.5; options after commas: scope=global|layer,
-                 criterion=magnitude|l1|random|geometric_median|bn_scale|taylor|wanda|obs, exclude=GLOB, only=GLOB,
-                 round_to=16 (channels left are multiples of it)
+--prune SPEC     zeros: weight=0.9 | block4=0.85 (or 8, 16) | 2:4 (any N:M);
+                 channels removed: filter=0.3 | channel=0.3 | filter,macs=0.5 | channel,macs=0.5;
+                 options after commas: scope=global|layer, exclude=GLOB, only=GLOB, round_to=16,
+                 criterion=magnitude|l1|random|geometric_median|bn_scale|taylor|wanda|obs
 --quantize SPEC  int8 (default) | none (stay in float32); options after commas:
                  calibrate=minmax|average|percentile|entropy|mse
 --recover LIST   comma list of: obs, bn, equalize, bias
