@@ -29,12 +29,15 @@ MIN_COSINE = 0.99
 
 @dataclass
 class Entrant:
-    """One runtime on one file. Entrants of one `group` run the same network, and must agree."""
+    """One runtime on one file. Entrants of one `group` run the same network, and must agree; one that is not
+    `timed` is there for the others to agree with.
+    """
 
     label: str
     runtime: str
     file: str
     group: str
+    timed: bool = True
     turns: list[list[float]] = field(default_factory=list)  # seconds, a list per turn
 
     def row(self, first: Entrant) -> dict[str, Any]:
@@ -92,16 +95,17 @@ def measure(
             with np.load(folder / f"outputs{i}.npz") as archive:
                 outputs.append([archive[name] for name in archive.files])
         check_agreement(entrants, outputs)
+        timed = [i for i, entrant in enumerate(entrants) if entrant.timed]
         for turn in range(rounds):
             # Every other round backwards, so that nobody always runs after the same neighbour.
-            order = range(len(entrants)) if turn % 2 == 0 else reversed(range(len(entrants)))
+            order = timed if turn % 2 == 0 else timed[::-1]
             for i in order:
                 time.sleep(IDLE_SECONDS)
                 reply = workers[i]({"do": "time", "seconds": seconds, "runs": MIN_RUNS})
                 entrants[i].turns.append(reply["times"])
             if progress is not None:
                 progress(turn + 1, rounds)
-    return [entrant.row(entrants[0]) for entrant in entrants]
+    return [entrant.row(entrants[0]) for entrant in entrants if entrant.timed]
 
 
 def check_agreement(entrants: Sequence[Entrant], outputs: Sequence[Sequence[Array]]) -> None:

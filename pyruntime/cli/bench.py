@@ -121,22 +121,19 @@ def _entrants(arguments: argparse.Namespace, peers: list[str], folder: Path) -> 
     """Ours on every file; each peer on the same network: the ONNX file itself, or the QDQ form of a packed
     one.
     """
+    from pyruntime.bench.peer_models import peer_entrants
     from pyruntime.bench.runner import Entrant
-    from pyruntime.export_onnx import export_file
     from pyruntime.loading import is_onnx
 
     entrants = []
     files = [*arguments.files, *([arguments.float_model] if arguments.float_model else [])]
-    for position, file in enumerate(files):
-        entrants.append(Entrant(f"pyruntime {Path(file).name}", "pyruntime", file, file))
-        if not peers:
-            continue
-        onnx_file = file
-        if not is_onnx(file):
-            onnx_file = str(folder / f"{position}.onnx")
-            export_file(file, onnx_file)
-        for peer in peers:
-            entrants.append(Entrant(f"{peer} {Path(file).name}", peer, onnx_file, file))
+    for file in files:
+        name = Path(file).name
+        entrants.append(Entrant(f"pyruntime {name}", "pyruntime", file, file))
+        if is_onnx(file):
+            entrants += [Entrant(f"{peer} {name}", peer, file, file) for peer in peers]
+        elif peers:
+            entrants += peer_entrants(file, peers, name, folder)
     return entrants
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pyruntime.bench import runtimes
+from pyruntime.bench.peer_models import peer_entrants
 from pyruntime.bench.runner import Entrant, measure
 from pyruntime.compare import accuracy
 from pyruntime.compression import Progress, compress
-from pyruntime.export_onnx import export_file
 from pyruntime.inspect_model import inspect_file
 from pyruntime.loading import Data, load_arrays, load_program
 from pyruntime.recipe import Recipe
@@ -85,7 +85,7 @@ def run_demo(options: SessionOptions | None = None, progress: Progress | None = 
         size = packed.stat().st_size
     peers: dict[str, dict[str, Any]] = {}
     for row in rows[2:]:
-        form = "int8" if row["label"].endswith("int8") else "float32"
+        form = "float32" if row["label"].endswith("float32") else "int8"
         peers.setdefault(row["runtime"], {})[form] = {
             key: row[key] for key in ("version", "median_ms", "min_ms")
         }
@@ -114,15 +114,11 @@ def run_demo(options: SessionOptions | None = None, progress: Progress | None = 
 def _entrants(float_file: Path, packed: Path, folder: Path) -> list[Entrant]:
     """Ours compressed and float; each peer on the float network and on the compressed one as QDQ."""
     entrants = [
-        Entrant("pyruntime compressed", "pyruntime", str(packed), "compressed"),
+        Entrant("pyruntime compressed", "pyruntime", str(packed), str(packed)),
         Entrant("pyruntime float32", "pyruntime", str(float_file), "float32"),
     ]
     peers = [name for name in runtimes.PEERS if runtimes.is_installed(name)]
     if not peers:
         return entrants
-    qdq = folder / "fashion_resnet_qdq.onnx"
-    export_file(packed, qdq)
-    for peer in peers:
-        entrants.append(Entrant(f"{peer} float32", peer, str(float_file), "float32"))
-        entrants.append(Entrant(f"{peer} int8", peer, str(qdq), "compressed"))
-    return entrants
+    entrants += [Entrant(f"{peer} float32", peer, str(float_file), "float32") for peer in peers]
+    return entrants + peer_entrants(str(packed), peers, "int8", folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -14,10 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pyruntime.bench import peer_models
 from pyruntime.bench.runner import Entrant, check_agreement, sample_feed
 from pyruntime.cli import main
 from pyruntime.errors import DataError, ModelError
+from pyruntime.loading import load_program
 from pyruntime.program import Node, Program, Value
+from pyruntime.session import InferenceSession
 
 
 def entrants(*groups: str) -> list[Entrant]:
@@ -91,11 +95,35 @@ def test_a_runtime_that_fails_is_named(
 def test_interrupt_leaves_no_process(packed_file: Path, python: Callable[..., Any]) -> None:
     """Ctrl-C: one line, status 130, and the workers are gone."""
     process = python("-m", "pyruntime", "bench", packed_file, "--rounds", "10000", start_new_session=True)
-    time.sleep(3)
-    assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert len(error.splitlines()) == 1 and "interrupted" in error
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    try:
+        time.sleep(3)
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert len(error.splitlines()) == 1 and "interrupted" in error
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_peers_without_vnni_get_weights_of_seven_bits(
+    packed_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the weights, twice the multipliers: the same network up to rounding, which ours is checked by."""
+    program = load_program(packed_file)
+    reduced = peer_models.seven_bit_weights(program)
+    for node in program.nodes:
+        if node.op in ("conv", "dense") and program.dtype(node.inputs[0]) == "u8":
+            assert np.abs(reduced.constants[node.inputs[1]].array).max() <= 63
+    feed = sample_feed(program, 2, {})
+    (wanted,) = InferenceSession(program).run(None, feed)
+    (found,) = InferenceSession(reduced).run(None, feed)
+    assert 0 < np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
+    for exact, count in ((True, 1), (False, 2)):
+        monkeypatch.setattr(peer_models, "_adds_exactly", lambda exact=exact: exact)
+        made = peer_models.peer_entrants(str(packed_file), ["onnxruntime"], "int8", tmp_path)
+        assert [entrant.timed for entrant in made] == [False, True][-count:]
+        assert len({entrant.group for entrant in made}) == 1
