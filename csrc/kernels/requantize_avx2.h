@@ -115,4 +115,51 @@ namespace pyruntime {
   for (int i = 0; i < channels; ++i) out[i] = part[i];
 }
 
+// 16 channels of two pixels, s32 in [.., 32767] after saturation to u16: the bytes of the first pixel in the
+// low half, of the second in the high half.
+[[gnu::always_inline]] static inline __m256i requantize_pack32(const __m256i (&a)[2], const __m256i (&b)[2]) {
+  const __m256i words0 = _mm256_packus_epi32(a[0], a[1]), words1 = _mm256_packus_epi32(b[0], b[1]);
+  const __m256i bytes = _mm256_packus_epi16(words0, words1);
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+// A tile of M pixels x 16 channels whose rows are `stride` bytes apart: as requantize_store16_avx2 for each
+// pixel, with u8 output of 16 whole channels and no residual, the common case, two pixels at a time.
+template <int M>
+[[gnu::always_inline]] static inline void requantize_store_tile_avx2(const Requantize& q,
+                                                                     const __m256i (&acc)[M][2], int channel,
+                                                                     int channels, const uint8_t* residual,
+                                                                     ptrdiff_t residual_stride, uint8_t* y,
+                                                                     ptrdiff_t stride) {
+  if (q.f32_output || residual != nullptr || channels < 16) {
+#pragma GCC unroll 6
+    for (int m = 0; m < M; ++m) {
+      const uint8_t* r = residual == nullptr ? nullptr : residual + m * residual_stride;
+      requantize_store16_avx2(q, acc[m][0], acc[m][1], channel, channels, r, y + m * stride);
+    }
+    return;
+  }
+  const __m256 hi = _mm256_set1_ps(q.hi);
+  const __m256i lo = _mm256_set1_epi8(static_cast<char>(static_cast<int>(q.lo)));
+  const __m256 multiplier[2] = {_mm256_loadu_ps(q.multiplier + channel),
+                                _mm256_loadu_ps(q.multiplier + channel + 8)};
+  const __m256 offset[2] = {_mm256_loadu_ps(q.offset + channel), _mm256_loadu_ps(q.offset + channel + 8)};
+  uint8_t* out = y + channel;
+#pragma GCC unroll 6
+  for (int m = 0; m < M; m += 2) {
+    __m256i value[2][2];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m256 sum = _mm256_cvtepi32_ps(acc[m + i / 2 < M ? m + i / 2 : m][i % 2]);
+      const __m256 f = _mm256_min_ps(hi, _mm256_fmadd_ps(sum, multiplier[i % 2], offset[i % 2]));
+      value[i / 2][i % 2] = _mm256_cvtps_epi32(f);
+    }
+    const __m256i bytes = _mm256_max_epu8(requantize_pack32(value[0], value[1]), lo);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + m * stride), _mm256_castsi256_si128(bytes));
+    if (m + 1 < M)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + (m + 1) * stride),
+                       _mm256_extracti128_si256(bytes, 1));
+  }
+}
+
 }  // namespace pyruntime

@@ -6,9 +6,9 @@
 // panel16: [n/16][taps][ceil(k/4)][16 output channels][4 input channels]. The 64 bytes of one k group are one
 // vector of 16 dwords for VPDPBUSD. Missing channels are zero.
 //
-// panel16_split: for VPMADDUBSW, which adds pairs of u8 x s8 products with 16-bit saturation. Groups of 4
-// input channels as in panel16, but a group in which some pair could saturate is stored as two whose weights
-// add up to it (each half the size, so no pair can): the sums stay exact. See SplitPanel.
+// panel16_mixed: for VPMADDUBSW, which adds pairs of u8 x s8 products with 16-bit saturation. Groups of 4
+// input channels as in panel16; a group in which some pair could saturate is stored in 16 bits, for VPMADDWD.
+// See MixedPanel.
 //
 // panel16_k64: panel16 with k padded to 64 per tap. 16 k groups, 1024 bytes, are one tile for TDPBUSD.
 #pragma once
@@ -29,12 +29,14 @@ namespace conv_int8 {
   return bytes % 4096 == 0 ? bytes + 64 : bytes;
 }
 
-// Header of one panel in panel16_split, at byte offset panel_offset[p] (uint32_t, at the start of the packed
-// weights). Then follow uint16_t group[entries] from group_offset on and the weights [entries][16][4] from
-// weight_offset on (bytes from the header); entries of tap t are entry_begin[t] to entry_begin[t + 1].
-struct SplitPanel {
+// Header of one panel in panel16_mixed, at byte offset panel_offset[p] (uint32_t, at the start of the packed
+// weights). Then follow, at byte offsets from the header, uint16_t group[taps * groups], the groups in the
+// order in which their weights stand, and the weights. Of tap t, the groups from begin[2 t] on are narrow,
+// int8_t [16 output channels][4], and from begin[2 t + 1] to begin[2 t + 2] wide: int16_t [2][16][2], first
+// the even, then the odd ones of the 4 input channels.
+struct MixedPanel {
   uint32_t group_offset, weight_offset;
-  uint32_t entry_begin[1];  // [taps + 1]
+  uint32_t begin[1];  // [2 * taps + 1]
 };
 
 size_t packed_bytes_rows(const ConvInt8Weights& weights);
@@ -43,15 +45,15 @@ void pack_rows(const ConvInt8Weights& weights, void* packed);
 size_t packed_bytes_panel16(const ConvInt8Weights& weights);
 void pack_panel16(const ConvInt8Weights& weights, void* packed);
 
-size_t packed_bytes_panel16_split(const ConvInt8Weights& weights);
-void pack_panel16_split(const ConvInt8Weights& weights, void* packed);
+size_t packed_bytes_panel16_mixed(const ConvInt8Weights& weights);
+void pack_panel16_mixed(const ConvInt8Weights& weights, void* packed);
 
 size_t packed_bytes_panel16_k64(const ConvInt8Weights& weights);
 void pack_panel16_k64(const ConvInt8Weights& weights, void* packed);
 
 inline size_t scratch_bytes_rows(const ConvInt8Args&) { return 0; }
 inline size_t scratch_bytes_panel16(const ConvInt8Args&) { return 0; }
-inline size_t scratch_bytes_panel16_split(const ConvInt8Args&) { return 0; }
+inline size_t scratch_bytes_panel16_mixed(const ConvInt8Args&) { return 0; }
 inline size_t scratch_bytes_panel16_k64(const ConvInt8Args&) { return 0; }
 
 }  // namespace conv_int8

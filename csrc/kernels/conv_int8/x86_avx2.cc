@@ -1,10 +1,13 @@
 // conv_int8 on AVX2. A tile is M pixels x 16 output channels (two vectors of 8 accumulators per pixel):
 //
-//   for every tap, for every entry (4 input channels) of the panel:
-//     2 loads of 32 weight bytes, M broadcasts of 4 activation bytes,
-//     2 M times VPMADDUBSW (u8 x s8 pairs to s16), VPMADDWD with ones (pairs to s32), VPADDD
+//   for every tap, for every group of 4 input channels of the panel:
+//     narrow: 2 loads of 32 weight bytes, M broadcasts of 4 activation bytes,
+//             2 M times VPMADDUBSW (u8 x s8 pairs to s16), VPMADDWD with ones (pairs to s32), VPADDD
+//     wide:   4 loads of 16 weights in s16, 2 M broadcasts, of which the even (VPAND) and the odd bytes
+//             (VPSRLW) are taken as s16, 4 M times VPMADDWD, VPADDD
 //
-// The packing (panel16_split) has seen to it that no pair sum leaves 16 bits, so the result is exact.
+// VPMADDUBSW saturates a sum of two products at 16 bits. The packing (panel16_mixed) makes a group wide if
+// one of its sums could leave them, so the result is exact. Both forms take 2 multiplications per 32 MACs.
 #include <immintrin.h>
 
 #include "kernels/conv_int8/conv_int8.h"
@@ -21,7 +24,7 @@ struct Tile {
   ptrdiff_t x_stride;
   const int32_t* tap_offset;
   int taps;
-  const conv_int8::SplitPanel* panel;
+  const conv_int8::MixedPanel* panel;
   int channel, n;
   uint8_t* y;  // channel 0
   ptrdiff_t y_stride;
@@ -41,6 +44,38 @@ struct Tile {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), ones));
 }
 
+// x points at 4 channels of the first pixel.
+template <int M>
+[[gnu::always_inline]] inline void add_narrow(__m256i (&acc)[M][2], const uint8_t* x, ptrdiff_t stride,
+                                              const __m256i* w) {
+  const __m256i w0 = _mm256_load_si256(w), w1 = _mm256_load_si256(w + 1);
+#pragma GCC unroll 6
+  for (int m = 0; m < M; ++m) {
+    const __m256i value = broadcast4(x + m * stride);
+    acc[m][0] = add_products(acc[m][0], value, w0);
+    acc[m][1] = add_products(acc[m][1], value, w1);
+  }
+}
+
+template <int M>
+[[gnu::always_inline]] inline void add_wide(__m256i (&acc)[M][2], const uint8_t* x, ptrdiff_t stride,
+                                            const __m256i* w) {
+  const __m256i even0 = _mm256_load_si256(w), even1 = _mm256_load_si256(w + 1);
+#pragma GCC unroll 6
+  for (int m = 0; m < M; ++m) {
+    const __m256i value = _mm256_and_si256(broadcast4(x + m * stride), _mm256_set1_epi16(0xff));
+    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(value, even0));
+    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(value, even1));
+  }
+  const __m256i odd0 = _mm256_load_si256(w + 2), odd1 = _mm256_load_si256(w + 3);
+#pragma GCC unroll 6
+  for (int m = 0; m < M; ++m) {
+    const __m256i value = _mm256_srli_epi16(broadcast4(x + m * stride), 8);
+    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(value, odd0));
+    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(value, odd1));
+  }
+}
+
 template <int M>
 void run_tile(const Tile& t) {
   const Requantize& q = *t.requantize;
@@ -54,27 +89,16 @@ void run_tile(const Tile& t) {
   const uint8_t* base = reinterpret_cast<const uint8_t*>(t.panel);
   const uint16_t* group = reinterpret_cast<const uint16_t*>(base + t.panel->group_offset);
   const __m256i* w = reinterpret_cast<const __m256i*>(base + t.panel->weight_offset);
-  const uint32_t* entry_begin = t.panel->entry_begin;
-  const ptrdiff_t s = t.x_stride;
-  for (int tap = 0; tap < t.taps; ++tap) {
+  const uint32_t* begin = t.panel->begin;
+  for (int tap = 0; tap < t.taps; ++tap, begin += 2) {
     const uint8_t* x = t.x + t.tap_offset[tap];
-    for (uint32_t e = entry_begin[tap]; e < entry_begin[tap + 1]; ++e, w += 2) {
-      const __m256i w0 = _mm256_load_si256(w), w1 = _mm256_load_si256(w + 1);
-      const uint8_t* at = x + 4 * static_cast<ptrdiff_t>(group[e]);
-#pragma GCC unroll 6
-      for (int m = 0; m < M; ++m) {
-        const __m256i value = broadcast4(at + m * s);
-        acc[m][0] = add_products(acc[m][0], value, w0);
-        acc[m][1] = add_products(acc[m][1], value, w1);
-      }
-    }
+    for (uint32_t g = begin[0]; g < begin[1]; ++g, w += 2)
+      add_narrow<M>(acc, x + 4 * static_cast<ptrdiff_t>(group[g]), t.x_stride, w);
+    for (uint32_t g = begin[1]; g < begin[2]; ++g, w += 4)
+      add_wide<M>(acc, x + 4 * static_cast<ptrdiff_t>(group[g]), t.x_stride, w);
   }
-#pragma GCC unroll 6
-  for (int m = 0; m < M; ++m) {
-    const uint8_t* residual = t.residual == nullptr ? nullptr : t.residual + m * t.residual_stride;
-    requantize_store16_avx2(q, acc[m][0], acc[m][1], t.channel, t.n - t.channel, residual,
-                            t.y + m * t.y_stride);
-  }
+  requantize_store_tile_avx2<M>(q, acc, t.channel, t.n - t.channel, t.residual, t.residual_stride, t.y,
+                                t.y_stride);
 }
 
 using TileFunction = void (*)(const Tile&);
@@ -91,7 +115,7 @@ void run_row(const ConvInt8Args& args, Tile t, int panel_begin, int panel_end) {
   for (int i = 0; i < tiles; ++i) {
     const int pixels = small + (i < larger ? 1 : 0);
     for (int p = panel_begin; p < panel_end; ++p) {
-      t.panel = reinterpret_cast<const conv_int8::SplitPanel*>(packed + panel_offset[p]);
+      t.panel = reinterpret_cast<const conv_int8::MixedPanel*>(packed + panel_offset[p]);
       t.channel = 16 * p;
       kTiles[pixels - 1](t);
     }
