@@ -154,3 +154,19 @@ def unary(function: str, x: npt.ArrayLike, attributes: Mapping[str, Any]) -> Arr
     """float32 result of a `unary` operator, computed in float64 and rounded once."""
     with np.errstate(all="ignore"):
         return FUNCTIONS[function](np.asarray(x, dtype=np.float64), attributes).astype(np.float32)
+
+
+def hashed_positions(count: int, size: int) -> tuple[Array, Array]:
+    """For each position below `count`: an index below `size` (int64) and a sign (-1 or 1, int64).
+
+    A fixed mixing function of the position (the finalizer of MurmurHash3, 64 bits), so that a file needs to
+    store neither.
+    """
+    with np.errstate(over="ignore"):
+        x = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+            x ^= x >> np.uint64(33)
+            x *= np.uint64(factor)
+        x ^= x >> np.uint64(33)
+    index = ((x >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32)
+    return index.astype(np.int64), 1 - 2 * (x & np.uint64(1)).astype(np.int64)

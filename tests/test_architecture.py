@@ -18,6 +18,7 @@ COMMON = {"errors", "numerics", "version", ""}
 ARROWS = {
     "errors": set(),
     "program": set(),
+    "minifloat": set(),
     "graph": set(),
     "frontends": {"graph"},
     "spec": set(),
@@ -26,10 +27,10 @@ ARROWS = {
     "columns": {"graph", "layers"},
     "gradient": {"graph", "layers"},
     "prune": {"graph", "layers", "spec", "evaluate", "columns", "gradient"},
-    "quantize": {"graph", "layers", "spec", "evaluate"},
+    "quantize": {"graph", "layers", "spec", "evaluate", "minifloat"},
     "recover": {"graph", "layers", "spec", "evaluate", "columns", "prune", "quantize"},
     "lower": {"graph", "program"},
-    "pack": {"program"},
+    "pack": {"_core", "minifloat", "program"},
     "reference": {"program"},
     "session": {"_core", "pack", "program"},
     "calibration_data": {"graph"},
@@ -38,7 +39,7 @@ ARROWS = {
 }
 # Only the tools may need these distributions; the runtime runs without them.
 TOOLS_ONLY = {"onnx", "onnx_ir", "onnxscript", "yaml", "tqdm", "torch", "onnxruntime", "openvino"}
-RUNTIME_MODULES = {"__init__", "errors", "numerics", "program", "pack", "session", "reference"}
+RUNTIME_MODULES = {"__init__", "errors", "numerics", "program", "minifloat", "pack", "session", "reference"}
 
 
 def _sources() -> list[Path]:
