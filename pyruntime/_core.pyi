@@ -57,5 +57,16 @@ def cpu_features() -> dict[str, Any]:
 def registry() -> list[dict[str, str]]:
     """One dict per kernel row of this build: family, name, isa, format (of weights, conv_int8 only)."""
 
+class entropy:
+    """Entropy-coded blocks (docs/format.md, section 4). Raises CoreError for what is malformed."""
+
+    @staticmethod
+    def encode(head: npt.NDArray[Any], symbols: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The block of symbols u8 [rows, columns] under the model that the head states."""
+
+    @staticmethod
+    def decode(block: npt.NDArray[Any], rows: int, columns: int) -> npt.NDArray[Any]:
+        """The symbols u8 [rows, columns] of a block."""
+
 # Runs single kernels; for tests and benchmarks.
 testing: Any

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyruntime.compare import compare_programs, tensor_name
-from pyruntime.loading import is_onnx, load_data, load_program
+from pyruntime.loading import check_exists, is_onnx, load_data, load_program
+from pyruntime.pack import read_stored
 from pyruntime.program import MOVEMENT, Node, Program
 from pyruntime.session import InferenceSession, SessionOptions
 
@@ -38,9 +37,8 @@ def inspect_file(
     weights all are, bits the width one stored weight has when decoded, bytes what all constants of the layer
     occupy in the file.
     """
-    program = load_program(path)
+    program, stored = _load(path)
     session = InferenceSession(program, options)
-    stored = _stored(path, program)
     kernels = {row["node"]: row for row in session.kernels()}
     layers = [_layer(program, node, kernels.get(node.name, {}), stored) for node in program.nodes]
     if reference is not None and data is not None:
@@ -89,6 +87,16 @@ def float_layers(program: Program, kernels: list[dict[str, Any]]) -> list[str]:
     return [row["node"] for row in kernels if row["precision"] == "float32" and row["node"] not in idle]
 
 
+def _load(path: str | os.PathLike[str]) -> tuple[Program, dict[str, tuple[str, int]]]:
+    """The program, and codec and stored bytes of every constant. An ONNX file stores plain arrays."""
+    if is_onnx(path):
+        program = load_program(path)
+        return program, {name: ("plain", c.array.nbytes) for name, c in program.constants.items()}
+    check_exists(path)
+    program, stored = read_stored(path)
+    return program, {name: (entry.codec, entry.bytes) for name, entry in stored.items()}
+
+
 def _layer(
     program: Program, node: Node, kernel: dict[str, Any], stored: dict[str, tuple[str, int]]
 ) -> dict[str, Any]:
@@ -116,24 +124,3 @@ def _layer(
         "isa": kernel.get("isa", ""),
         "precision": kernel.get("precision", ""),
     }
-
-
-def _stored(path: str | os.PathLike[str], program: Program) -> dict[str, tuple[str, int]]:
-    """Codec and stored bytes of every constant. An ONNX file stores plain arrays."""
-    if is_onnx(path):
-        return {name: ("plain", constant.array.nbytes) for name, constant in program.constants.items()}
-    with Path(path).open("rb") as stream:  # `read` has validated the file
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    codecs = {
-        name: entry["codec"]
-        for name, entry in json.loads(header["__metadata__"]["program"])["constants"].items()
-    }
-    sizes = dict.fromkeys(codecs, 0)
-    for tensor, entry in header.items():
-        if tensor == "__metadata__":
-            continue
-        name = tensor if codecs.get(tensor) == "dense" else tensor.rpartition(".")[0]
-        begin, end = entry["data_offsets"]
-        sizes[name] = sizes.get(name, 0) + end - begin
-    return {name: (codecs[name], sizes[name]) for name in codecs}

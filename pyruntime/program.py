@@ -50,11 +50,18 @@ class Value:
 
 @dataclass
 class Constant:
-    """A stored tensor in its ONNX shape; `scheme` is free text for people (`int8 per_channel`, `f32`)."""
+    """A stored tensor in its ONNX shape.
+
+    Attributes:
+        scheme: free text for people (`int8 per_channel`, `f32`).
+        storage: what the values alone do not tell a storage codec: `group`, `hashed`, `float`, or `codes` and
+            `scales` (see `pack.codecs`). Execution does not look at it.
+    """
 
     name: str
     array: Array
     scheme: str = ""
+    storage: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

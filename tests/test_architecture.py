@@ -122,9 +122,10 @@ def _cpp_sources() -> list[Path]:
 # layer -> layers it may include
 CPP_ARROWS = {
     "base": {"base"},
+    "entropy": {"base", "entropy"},
     "kernels": {"base", "kernels"},
     "runtime": {"base", "kernels", "runtime"},
-    "bindings": {"base", "kernels", "runtime", "bindings"},
+    "bindings": {"base", "entropy", "kernels", "runtime", "bindings"},
 }
 
 

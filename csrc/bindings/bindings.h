@@ -6,6 +6,7 @@
 namespace pyruntime {
 
 void bind_session(pybind11::module_& m);
+void bind_entropy(pybind11::module_& m);
 void bind_registry(pybind11::module_& m);
 void bind_testing(pybind11::module_& m);
 void bind_testing_float(pybind11::module_& m);

@@ -55,6 +55,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("cpu_features", &features, "What was detected of this CPU.");
   bind_registry(m);
   bind_session(m);
+  bind_entropy(m);
   bind_testing(m);
   bind_testing_float(m);
 }

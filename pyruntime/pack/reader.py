@@ -5,31 +5,51 @@ from __future__ import annotations
 import json
 import math
 import os
+import zlib
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pyruntime.errors import FileFormatError
-from pyruntime.pack.codecs import CODECS
+from pyruntime.pack.codecs import CODECS, storage_of
+from pyruntime.pack.codecs.layout import total_bytes
 from pyruntime.pack.container import deserialize
-from pyruntime.pack.writer import FORMAT_VERSION
+from pyruntime.pack.writer import FORMAT_VERSION, POOL, PROGRAM
 from pyruntime.program import DTYPES, Array, Constant, Node, Program, Value, validate
 
 MAX_ELEMENTS = 2**40
+MAX_PROGRAM = 2**26
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a constant is stored."""
+
+    codec: str
+    bytes: int
 
 
 def read(source: str | os.PathLike[str] | bytes) -> Program:
     """The validated program with decoded constants, from a path or from the bytes of a file."""
+    return read_stored(source)[0]
+
+
+def read_stored(source: str | os.PathLike[str] | bytes) -> tuple[Program, dict[str, Stored]]:
+    """The same, and how each constant is stored."""
     where, data = _load(source)
     try:
         tensors, metadata = deserialize(data)
-        document = _document(metadata)
-        constants = _constants(document["constants"], tensors)
+        document = _document(tensors, metadata)
+        pool = _bytes(tensors, POOL)
+        constants, stored = _constants(document["constants"], tensors, pool)
         program = _program(document, constants)
     except ValueError as error:
         raise FileFormatError(f"{where}: {str(error)[:300]}") from None
     except (MemoryError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{where}: sizes beyond this machine ({type(error).__name__})") from None
     validate(program, where)
-    return program
+    return program, stored
 
 
 def _load(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
@@ -47,27 +67,43 @@ def _load(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
     return where, data
 
 
-def _document(metadata: dict[str, str]) -> dict[str, Any]:
-    """The JSON program with every top-level key there and of the right kind."""
-    kind = metadata.get("format")
+def _document(tensors: dict[str, Array], metadata: dict[str, str]) -> dict[str, Any]:
+    """The JSON program with every top-level key there and of the right kind; takes its tensor out."""
+    kind, version = metadata.get("format"), metadata.get("format_version")
     if kind != "pyrt":
         raise ValueError(f"metadata 'format' is {kind!r:.40}, expected 'pyrt'; not a .pyrt file")
-    if not isinstance(metadata.get("program"), str):
-        raise ValueError("metadata 'program' is missing")
+    if version != str(FORMAT_VERSION):
+        raise ValueError(f"format_version {version!r:.20}, this reader knows {FORMAT_VERSION}")
     try:
-        document = json.loads(metadata["program"], parse_constant=_refuse_constant)
+        document = json.loads(_inflate(_bytes(tensors, PROGRAM)), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"program is not valid JSON ({str(error)[:80]})") from None
     _kind(document, dict, "program")
-    version = document.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        raise ValueError(f"format_version {version!r:.20}, this reader knows {FORMAT_VERSION}")
     for key, kind_of in _TOP_LEVEL.items():
         if key not in document:
             raise ValueError(f"program has no {key!r}")
         _kind(document[key], kind_of, key)
     checked: dict[str, Any] = document
     return checked
+
+
+def _bytes(tensors: dict[str, Array], name: str) -> bytes:
+    """The bytes of a tensor of the container that is no constant; takes it out."""
+    array = tensors.pop(name, None)
+    if array is None or array.dtype != DTYPES["u8"] or array.ndim != 1:
+        raise ValueError(f"tensor {name!r} is missing or not u8 [n]")
+    return array.tobytes()
+
+
+def _inflate(data: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        text = stream.decompress(data, MAX_PROGRAM)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if not stream.eof or stream.unused_data:
+        raise ValueError("cut off, longer than it says, or beyond 64 MiB")
+    return text
 
 
 _TOP_LEVEL: dict[str, type] = {
@@ -95,32 +131,57 @@ def _strings(x: object, item: str) -> list[str]:
     return x
 
 
-def _constants(described: dict[str, Any], tensors: dict[str, Array]) -> dict[str, Constant]:
-    constants, unused = {}, set(tensors)
+def _constants(
+    described: dict[str, Any], tensors: dict[str, Array], pool: bytes
+) -> tuple[dict[str, Constant], dict[str, Stored]]:
+    """Decoded constants, and how each is stored."""
+    constants, found, unused = {}, {}, set(tensors)
     for name, entry in described.items():
         item = f"constant {name!r}"
         _kind(entry, dict, item)
         dtype, shape, codec, scheme = (entry.get(key) for key in ("dtype", "shape", "codec", "scheme"))
+        options = entry.get("options", {})
         if dtype not in tuple(DTYPES):
             raise ValueError(f"{item}: dtype {dtype!r:.40}, expected one of {', '.join(DTYPES)}")
         if codec not in tuple(CODECS):
             raise ValueError(f"{item}: codec {codec!r:.40}, expected one of {', '.join(CODECS)}")
         if not isinstance(scheme, (str, type(None))):
             raise ValueError(f"{item}: scheme must be text")
-        parts = {"": tensors[name]} if name in tensors and codec == "dense" else {}
+        _kind(options, dict, f"{item}: options")
+        own = {name: ""} if codec == "dense" else {}
         if codec != "dense":
-            parts = {
-                key[len(name) + 1 :]: part for key, part in tensors.items() if key.startswith(name + ".")
-            }
-        unused -= {f"{name}.{part}" if part else name for part in parts}
+            own = {key: key[len(name) + 1 :] for key in tensors if key.startswith(name + ".")}
+        parts = {part: tensors[key] for key, part in own.items() if key in tensors}
+        unused -= set(own)
         try:
-            array = CODECS[codec].decode(parts, DTYPES[dtype], _shape(shape))
+            parts |= _pooled(entry.get("pooled", {}), pool)
+            array = CODECS[codec].decode(parts, DTYPES[dtype], _shape(shape), options)
         except ValueError as error:
             raise ValueError(f"{item} ({codec}): {error}") from None
-        constants[name] = Constant(name, array, scheme or "")
+        constants[name] = Constant(name, array, scheme or "", storage_of(codec, options, parts, array))
+        found[name] = Stored(codec, total_bytes(parts))
     if unused:
         raise ValueError(f"tensor {min(unused)!r} belongs to no constant")
-    return constants
+    return constants, found
+
+
+def _pooled(places: object, pool: bytes) -> dict[str, Array]:
+    """Parts that lie in the pool."""
+    _kind(places, dict, "pooled")
+    assert isinstance(places, dict)
+    parts = {}
+    for part, place in places.items():
+        if not isinstance(place, list) or len(place) != 3 or place[0] not in tuple(DTYPES):
+            raise ValueError(f"pooled part {part!r:.40} is {place!r:.60}, expected [dtype, shape, offset]")
+        dtype, shape, offset = DTYPES[place[0]].newbyteorder("<"), _shape(place[1]), place[2]
+        count = math.prod(shape)
+        if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+            raise ValueError(f"pooled part {part!r:.40}: offset {offset!r:.40}")
+        if offset + count * dtype.itemsize > len(pool):
+            raise ValueError(f"pooled part {part!r:.40} ends beyond the pool")
+        flat = np.frombuffer(pool, dtype, count, offset)
+        parts[part] = flat.astype(DTYPES[place[0]]).reshape(shape)
+    return parts
 
 
 def _shape(shape: object) -> tuple[int, ...]:

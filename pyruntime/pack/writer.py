@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,17 @@ import numpy as np
 
 from pyruntime.errors import ModelError, PyruntimeError
 from pyruntime.numerics import flush
-from pyruntime.pack.codecs import CODECS, smallest
+from pyruntime.pack.codecs import smallest
+from pyruntime.pack.codecs.layout import Encoded, total_bytes
 from pyruntime.pack.container import serialize
 from pyruntime.program import Array, Program, dtype_name, validate
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PRODUCER = "pyruntime-cpu 0.1.0"
+# Tensors of the container that are no constants: the compressed program, and all parts below POOLED bytes.
+PROGRAM, POOL = "__program__", "__pool__"
+POOLED = 4096
+RESERVED = ("__metadata__", PROGRAM, POOL)
 
 
 @dataclass
@@ -77,31 +83,41 @@ def encode(program: Program) -> tuple[list[bytes | memoryview], list[TensorRepor
     validate(program)
     tensors: dict[str, Array] = {}
     described: dict[str, Any] = {}
-    rows = []
+    rows, pool = [], bytearray()
     for name, constant in program.constants.items():
         array = np.ascontiguousarray(constant.array).reshape(constant.array.shape)
         if array.dtype == np.float32:
             array = flush(array)
-        codec = _codec(name, array, program)
-        parts = CODECS[codec].encode(array)
-        assert parts is not None
-        tensors.update({f"{name}.{part}" if part else name: stored for part, stored in parts.items()})
-        row = _row(name, array, constant.scheme, codec, sum(stored.nbytes for stored in parts.values()))
+        codec, (parts, options) = _encoded(name, array, constant.storage, program)
+        row = _row(name, array, constant.scheme, codec, total_bytes(parts))
         rows.append(row)
-        described[name] = {"dtype": row.dtype, "shape": row.shape, "codec": codec}
+        entry: dict[str, Any] = {"dtype": row.dtype, "shape": row.shape, "codec": codec}
+        if options:
+            entry["options"] = options
         if constant.scheme:
-            described[name]["scheme"] = constant.scheme
-    metadata = {"format": "pyrt", "program": _document(program, described)}
+            entry["scheme"] = constant.scheme
+        for part, stored in parts.items():
+            if stored.nbytes < POOLED:
+                place = [dtype_name(stored.dtype), list(stored.shape), len(pool)]
+                entry.setdefault("pooled", {})[part] = place
+                pool += stored.astype(stored.dtype.newbyteorder("<"), copy=False).tobytes()
+            else:
+                tensors[f"{name}.{part}" if part else name] = stored
+        described[name] = entry
+    document = zlib.compress(_document(program, described).encode(), 9)
+    tensors[PROGRAM] = np.frombuffer(document, np.uint8)
+    tensors[POOL] = np.frombuffer(bytes(pool), np.uint8)
+    metadata = {"format": "pyrt", "format_version": str(FORMAT_VERSION)}
     return list(serialize(tensors, metadata)), rows
 
 
-def _codec(name: str, array: Array, program: Program) -> str:
+def _encoded(name: str, array: Array, storage: dict[str, Any], program: Program) -> tuple[str, Encoded]:
     """The smallest codec; `dense` where the names of its parts would meet another constant's name."""
-    if name == "__metadata__":
-        raise ModelError("constant '__metadata__': the name is reserved; rename the tensor")
+    if name in RESERVED:
+        raise ModelError(f"constant '{name}': the name is reserved; rename the tensor")
     if any(other.startswith(name + ".") for other in program.constants):
-        return "dense"
-    return smallest(array)
+        return "dense", ({"": array}, {})
+    return smallest(array, storage)
 
 
 def _row(name: str, array: Array, scheme: str, codec: str, size: int) -> TensorReport:
@@ -135,7 +151,6 @@ def _document(program: Program, constants: dict[str, Any]) -> str:
         for node in program.nodes
     ]
     document = {
-        "format_version": FORMAT_VERSION,
         "producer": PRODUCER,
         "name": program.name,
         "inputs": program.inputs,

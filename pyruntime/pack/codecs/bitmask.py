@@ -12,15 +12,17 @@ from pyruntime.program import Array
 PARTS = ("mask", "values")
 
 
-def encode(array: Array) -> dict[str, Array] | None:
+def encode(array: Array, storage: layout.Storage) -> layout.Encoded | None:
     if not layout.applies(array):
         return None
     matrix = layout.to_matrix(array)
     stored = matrix != 0
-    return {"mask": layout.pack_bits(stored), "values": matrix[stored]}
+    return {"mask": layout.pack_bits(stored), "values": matrix[stored]}, {}
 
 
-def decode(parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+def decode(
+    parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...], options: layout.Options
+) -> Array:
     mask, values = layout.names(parts, PARTS)
     rows, taps, channels = layout.dimensions(shape)
     stored = layout.unpack_bits(mask, rows, taps * channels)
@@ -29,10 +31,3 @@ def decode(parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...]
     # Scattering to indices is several times faster than assigning through the mask.
     matrix.reshape(-1)[np.flatnonzero(stored)] = values
     return layout.from_matrix(matrix, shape)
-
-
-def size(array: Array) -> int | None:
-    if not layout.applies(array):
-        return None
-    rows, taps, channels = layout.dimensions(array.shape)
-    return rows * (-(-taps * channels // 8)) + int(np.count_nonzero(array)) * array.itemsize

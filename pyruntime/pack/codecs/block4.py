@@ -12,15 +12,17 @@ from pyruntime.program import Array
 PARTS = ("mask", "values")
 
 
-def encode(array: Array) -> dict[str, Array] | None:
+def encode(array: Array, storage: layout.Storage) -> layout.Encoded | None:
     if not layout.applies(array):
         return None
     blocks = layout.to_blocks(array)
     stored = np.asarray(blocks.any(axis=2))
-    return {"mask": layout.pack_bits(stored), "values": blocks[stored]}
+    return {"mask": layout.pack_bits(stored), "values": blocks[stored]}, {}
 
 
-def decode(parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+def decode(
+    parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...], options: layout.Options
+) -> Array:
     mask, values = layout.names(parts, PARTS)
     rows, taps, channels = layout.dimensions(shape)
     stored = layout.unpack_bits(mask, rows, taps * (-(-channels // 4)))
@@ -30,12 +32,3 @@ def decode(parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...]
     blocks = np.zeros((stored.size, 4), dtype=dtype)
     blocks.view(block)[:, 0][np.flatnonzero(stored)] = np.ascontiguousarray(values).view(block)[:, 0]
     return layout.from_blocks(blocks, shape)
-
-
-def size(array: Array) -> int | None:
-    if not layout.applies(array):
-        return None
-    blocks = layout.to_blocks(array)
-    stored = int(np.count_nonzero(blocks.any(axis=2)))
-    rows, count = blocks.shape[:2]
-    return int(rows * (-(-count // 8)) + stored * 4 * array.itemsize)

@@ -12,15 +12,13 @@ from pyruntime.program import Array
 PARTS = ("",)
 
 
-def encode(array: Array) -> dict[str, Array] | None:
-    return {"": np.ascontiguousarray(array).reshape(array.shape)}
+def encode(array: Array, storage: layout.Storage) -> layout.Encoded | None:
+    return {"": np.ascontiguousarray(array).reshape(array.shape)}, {}
 
 
-def decode(parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+def decode(
+    parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...], options: layout.Options
+) -> Array:
     (array,) = layout.names(parts, PARTS)
     layout.expect(array, dtype, shape, "tensor")
     return array
-
-
-def size(array: Array) -> int | None:
-    return array.nbytes

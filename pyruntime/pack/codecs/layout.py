@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from pyruntime.program import Array
+
+# What a codec may know of a constant beyond its values (`Constant.storage`), what it writes into the program
+# beside the parts, and both results of encoding.
+Storage = Mapping[str, Any]
+Options = Mapping[str, object]
+Encoded = tuple[dict[str, Array], dict[str, Any]]
+
+# A codec that draws weights from fewer values may not claim more of them than this for each value.
+MAX_REPEAT = 1 << 16
 
 
 def applies(array: Array) -> bool:
@@ -82,3 +92,16 @@ def names(parts: dict[str, Array], expected: tuple[str, ...]) -> list[Array]:
     if missing:
         raise ValueError(f"part {missing[0]!r} is missing")
     return [parts[name] for name in expected]
+
+
+def total_bytes(parts: Mapping[str, Array]) -> int:
+    """Bytes of all parts."""
+    return sum(part.nbytes for part in parts.values())
+
+
+def whole(options: Options, key: str, low: int, high: int) -> int:
+    """Whole number among the options of a codec; ValueError if it is none or out of range."""
+    value = options.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"option {key!r} is {value!r:.40}, expected {low}..{high}")
+    return value

@@ -16,7 +16,7 @@ from pyruntime.program import Array
 PARTS = ("values", "index")
 
 
-def encode(array: Array) -> dict[str, Array] | None:
+def encode(array: Array, storage: layout.Storage) -> layout.Encoded | None:
     if not _fits(array):
         return None
     blocks = layout.to_blocks(array)
@@ -25,10 +25,12 @@ def encode(array: Array) -> dict[str, Array] | None:
     values = np.take_along_axis(blocks, positions, axis=2)
     nibbles = (positions[:, :, 0] | positions[:, :, 1] << 2).astype(np.uint8)
     padded = np.pad(nibbles, ((0, 0), (0, nibbles.shape[1] % 2)))
-    return {"values": values, "index": padded[:, 0::2] | padded[:, 1::2] << 4}
+    return {"values": values, "index": padded[:, 0::2] | padded[:, 1::2] << 4}, {}
 
 
-def decode(parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+def decode(
+    parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...], options: layout.Options
+) -> Array:
     values, index = layout.names(parts, PARTS)
     rows, taps, channels = layout.dimensions(shape)
     groups = taps * (-(-channels // 4))
@@ -44,14 +46,6 @@ def decode(parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...]
         at_first = np.where(first == position, values[:, :, 0], 0)
         blocks[:, :, position] = np.where(second == position, values[:, :, 1], at_first)
     return layout.from_blocks(blocks, shape)
-
-
-def size(array: Array) -> int | None:
-    if not _fits(array):
-        return None
-    rows, taps, channels = layout.dimensions(array.shape)
-    groups = taps * (-(-channels // 4))
-    return rows * groups * 2 * array.itemsize + rows * (-(-groups // 2))
 
 
 def _fits(array: Array) -> bool:

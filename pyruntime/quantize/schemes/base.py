@@ -35,10 +35,14 @@ class Grid(Protocol):
 
     Attributes:
         fixed: the grid holds one value for each weight and rounding has no choice (hashed weights).
+        storage: what a storage codec cannot see in the values alone (`Constant.storage`).
     """
 
     @property
     def fixed(self) -> bool: ...
+
+    @property
+    def storage(self) -> Mapping[str, int | str]: ...
 
     def round(self, values: Array, columns: Columns = ALL) -> npt.NDArray[np.float32]:
         """Points of the grid for the values `[out, n]` of the given columns of `taps * in`."""
@@ -58,6 +62,10 @@ class IntegerGrid:
     @property
     def fixed(self) -> bool:
         return False
+
+    @property
+    def storage(self) -> Mapping[str, int | str]:
+        return {}
 
     def codes(self, values: Array, columns: Columns = ALL) -> npt.NDArray[np.int8]:
         """The integers of the points that `round` chooses, `[out, n]`."""
@@ -102,10 +110,6 @@ class Scheme(Protocol):
                 multiplies; errors are weighed by it. None: all weights count alike.
             adjust: see `Adjust`; only for integer grids.
         """
-        ...
-
-    def storage(self) -> Mapping[str, int | str]:
-        """What a storage codec cannot see in the values alone."""
         ...
 
 

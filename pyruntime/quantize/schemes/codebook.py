@@ -6,7 +6,7 @@ channel scales (the default) the weights are normalised by them before they shar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,9 +59,6 @@ class Codebook:
     @property
     def label(self) -> str:
         return f"codebook={self.size} per_{self.per}"
-
-    def storage(self) -> Mapping[str, int | str]:
-        return {}
 
     def fit(self, weight: Array, importance: Array | None = None, adjust: Adjust | None = None) -> TableGrid:
         matrix = as_matrix(weight)

@@ -36,13 +36,18 @@ from pyruntime.quantize.schemes.words import PER, Options
 
 @dataclass(frozen=True)
 class FixedGrid(IntegerGrid):
-    """One code for each weight, int8 `[out, taps * in]`; the values do not matter."""
+    """One code for each weight, int8 `[out, taps * in]`, drawn from `size` values."""
 
     table: npt.NDArray[np.int8]
+    size: int
 
     @property
     def fixed(self) -> bool:
         return True
+
+    @property
+    def storage(self) -> Mapping[str, int | str]:
+        return {"hashed": self.size}
 
     def codes(self, values: Array, columns: Columns = ALL) -> npt.NDArray[np.int8]:
         return self.table[:, columns]
@@ -66,13 +71,11 @@ class Hashed:
     def label(self) -> str:
         return f"hashed={self.ratio:g} per_{self.per}"
 
-    def storage(self) -> Mapping[str, int | str]:
-        return {"hashed": str(self.ratio)}
-
     def fit(self, weight: Array, importance: Array | None = None, adjust: Adjust | None = None) -> FixedGrid:
         matrix = as_matrix(weight)
         kept = matrix != 0
-        index, sign = hashed_positions(matrix.size, vector_size(self.ratio, int(kept.sum())))
+        size = vector_size(self.ratio, int(kept.sum()))
+        index, sign = hashed_positions(matrix.size, size)
         index, sign = index.reshape(matrix.shape), sign.reshape(matrix.shape)
         # The mean of several weights is smaller than the largest of them.
         scales = self._spread(matrix)
@@ -82,7 +85,7 @@ class Hashed:
         means = _means(matrix / scales[:, None], scales, importance, index, sign, kept)
         vector = np.clip(np.rint(means), -S8_MAX, S8_MAX)
         codes = np.where(kept, sign * vector[index], 0).astype(np.int8)
-        return FixedGrid(scales.astype(np.float32), codes)
+        return FixedGrid(scales.astype(np.float32), codes, size)
 
     def _spread(self, matrix: Array) -> npt.NDArray[np.float64]:
         """What makes channels alike before they share values: the root mean square of their weights."""

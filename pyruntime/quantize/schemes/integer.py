@@ -66,9 +66,6 @@ class Integer:
     def label(self) -> str:
         return f"int{self.bits} per_{self.per}" + ("" if self.symmetric else " asymmetric")
 
-    def storage(self) -> Mapping[str, int | str]:
-        return {}
-
     def fit(self, weight: Array, importance: Array | None = None, adjust: Adjust | None = None) -> RangeGrid:
         matrix = as_matrix(weight)
         wide = as_importance(importance, matrix)
@@ -121,6 +118,10 @@ class GroupGrid(IntegerGrid):
     group: int
     multipliers: npt.NDArray[np.int64]
 
+    @property
+    def storage(self) -> Mapping[str, int | str]:
+        return {"group": self.group}
+
     def codes(self, values: Array, columns: Columns = ALL) -> npt.NDArray[np.int8]:
         count = self.multipliers.shape[1] * self.group
         multiplier = self.multipliers[:, np.arange(count)[columns][: values.shape[1]] // self.group]
@@ -154,9 +155,6 @@ class Group:
     @property
     def label(self) -> str:
         return f"int{self.bits} group={self.group}"
-
-    def storage(self) -> Mapping[str, int | str]:
-        return {"group": self.group}
 
     def fit(self, weight: Array, importance: Array | None = None, adjust: Adjust | None = None) -> GroupGrid:
         matrix = as_matrix(weight)

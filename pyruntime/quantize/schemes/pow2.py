@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,9 +33,6 @@ class PowerOfTwo:
     @property
     def label(self) -> str:
         return f"pow2 int8 per_{self.per}"
-
-    def storage(self) -> Mapping[str, int | str]:
-        return {}
 
     def fit(self, weight: Array, importance: Array | None = None, adjust: Adjust | None = None) -> RangeGrid:
         matrix = as_matrix(weight)

@@ -32,18 +32,22 @@ SCALED_BITS = 8
 
 @dataclass(frozen=True)
 class FloatGrid:
-    """Numbers of a format times a scale per channel, float64 `[out]`."""
+    """Numbers of the format `name` times a scale per channel, float64 `[out]`."""
 
-    format: Format
+    name: str
     scales: npt.NDArray[np.float64]
 
     @property
     def fixed(self) -> bool:
         return False
 
+    @property
+    def storage(self) -> Mapping[str, int | str]:
+        return {"float": self.name}
+
     def round(self, values: Array, columns: Columns = ALL) -> npt.NDArray[np.float32]:
         scales = self.scales[:, None]
-        return (self.format.round(values / scales) * scales).astype(np.float32)
+        return (find_format(self.name).round(values / scales) * scales).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,11 @@ class SmallFloat:
     def label(self) -> str:
         return self.name + (" per_channel" if self.format.bits <= SCALED_BITS else "")
 
-    def storage(self) -> Mapping[str, int | str]:
-        return {"float": self.name}
-
     def fit(self, weight: Array, importance: Array | None = None, adjust: Adjust | None = None) -> FloatGrid:
         matrix, form = as_matrix(weight), self.format
         scales = np.ones(len(matrix))
         if form.bits > SCALED_BITS:
-            return FloatGrid(form, scales)
+            return FloatGrid(self.name, scales)
         wide = as_importance(importance, matrix)
         top = largest(matrix, "channel") / form.largest
         _, power = np.frexp(np.where(top > 0, top, 1.0))
@@ -86,7 +87,7 @@ class SmallFloat:
                 found = per_channel_error(error, wide, "channel")
                 better = found < best * (1 - 1e-9)
                 scales, best = np.where(better, tried, scales), np.where(better, found, best)
-        return FloatGrid(form, scales)
+        return FloatGrid(self.name, scales)
 
 
 def parse(name: str, value: str | None, options: Options) -> SmallFloat:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from programs import conv_program
 
 from pyruntime.errors import FileFormatError, PyruntimeError
 from pyruntime.pack import dumps, read, write
-from pyruntime.program import Program
+from pyruntime.pack.codecs import CODECS
+from pyruntime.program import Constant, Program
 
 
 def _program() -> Program:
@@ -42,8 +44,36 @@ def test_same_bytes_every_time_and_a_plain_safetensors_file(tmp_path: Path) -> N
     write(_program(), tmp_path / "a.pyrt")
     write(_program(), tmp_path / "b.pyrt")
     assert (tmp_path / "a.pyrt").read_bytes() == (tmp_path / "b.pyrt").read_bytes() == dumps(_program())
-    assert set(safetensors.numpy.load_file(tmp_path / "a.pyrt")) == {"w.mask", "w.values", "m", "o"}
+    assert set(safetensors.numpy.load_file(tmp_path / "a.pyrt")) == {"__pool__", "__program__"}
     assert sorted(os.listdir(tmp_path)) == ["a.pyrt", "b.pyrt"]
+
+
+def test_large_parts_are_tensors_of_their_own(tmp_path: Path) -> None:
+    program = _program()
+    array = np.random.default_rng(0).integers(-127, 128, (128, 8, 3, 3)).astype(np.int8)
+    program.constants["w"].array = array
+    for name in ("m", "o"):
+        program.constants[name].array = np.ones(128, np.float32)
+    write(program, tmp_path / "a.pyrt")
+    assert set(safetensors.numpy.load_file(tmp_path / "a.pyrt")) == {"__pool__", "__program__", "w"}
+    np.testing.assert_array_equal(read(tmp_path / "a.pyrt").constants["w"].array, array)
+
+
+def test_reading_and_writing_again_gives_the_same_bytes() -> None:
+    rng = np.random.default_rng(0)
+    program = _program()
+    codes = rng.integers(-7, 8, (16, 8, 3, 3)).astype(np.int8)
+    scales = rng.uniform(0.1, 1, 16).astype(np.float32)
+    program.constants["w"].array = (codes * 3).astype(np.int8)
+    program.constants["w"].storage = {"group": 8}
+    first = dumps(program)
+    assert dumps(read(first)) == first
+    floating = codes.astype(np.float32) * scales.reshape(-1, 1, 1, 1)
+    program = conv_program(rng, channels=8, outputs=16)
+    program.constants["extra"] = Constant("extra", floating, "", {"codes": codes, "scales": scales})
+    first = dumps(program)
+    np.testing.assert_array_equal(read(first).constants["extra"].array, floating)
+    assert dumps(read(first)) == first
 
 
 def test_subnormals_are_flushed(tmp_path: Path) -> None:
@@ -85,26 +115,61 @@ def test_invalid_program_is_not_written(tmp_path: Path) -> None:
 
 
 def _rebuild(change: Callable[[dict[str, Any], dict[str, np.ndarray], dict[str, str]], None]) -> bytes:
-    """The good file with its document, tensors or metadata changed, packed by the safetensors library."""
-    data = dumps(_program())
-    length = int.from_bytes(data[:8], "little")
-    document = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["program"])
-    tensors, metadata = safetensors.numpy.load(data), {"format": "pyrt"}
+    """The good file, its parts out of the pool and `w` as block4, with its document, tensors or metadata
+    changed, packed by the safetensors library."""
+    program = _program()
+    tensors = safetensors.numpy.load(dumps(program))
+    document = json.loads(zlib.decompress(tensors.pop("__program__").tobytes()))
+    del tensors["__pool__"]
+    for name, constant in program.constants.items():
+        codec = "block4" if name == "w" else "dense"
+        encoded = CODECS[codec].encode(constant.array, {})
+        assert encoded is not None
+        tensors |= {f"{name}.{part}" if part else name: array for part, array in encoded[0].items()}
+        entry = document["constants"][name]
+        document["constants"][name] = {"dtype": entry["dtype"], "shape": entry["shape"], "codec": codec}
+    metadata = {"format": "pyrt", "format_version": "2"}
     change(document, tensors, metadata)
-    metadata.setdefault("program", json.dumps(document))
-    return safetensors.numpy.save(tensors, {k: v for k, v in metadata.items() if v != "DROP"})
+    text = metadata.pop("program", json.dumps(document)).encode()
+    tensors.setdefault("__program__", np.frombuffer(zlib.compress(text), np.uint8))
+    tensors.setdefault("__pool__", np.zeros(64, np.uint8))
+    kept = {name: array for name, array in tensors.items() if array.size or name == "o"}
+    return safetensors.numpy.save(kept, {k: v for k, v in metadata.items() if v != "DROP"})
+
+
+def _pool(d: Any, **change: Any) -> None:
+    """Says that `m` lies in the pool."""
+    entry = {"dtype": "f32", "shape": [16], "codec": "dense"}
+    d["constants"]["m"] = {**entry, "pooled": {"": ["f32", [16], 0]}, **change}
+
+
+def _deflated(text: bytes, more: bytes = b"") -> np.ndarray:
+    return np.frombuffer(zlib.compress(text) + more, np.uint8)
 
 
 HOSTILE: dict[str, tuple[Callable[[Any, Any, Any], object], str]] = {
     "format": (lambda d, t, m: m.update(format="zip"), "'zip'"),
     "no format": (lambda d, t, m: m.update(format="DROP"), "format"),
-    "no program": (lambda d, t, m: m.update(program="DROP"), "program"),
+    "no program": (lambda d, t, m: t.update(__program__=np.zeros(0, np.uint8)), "__program__"),
+    "program floats": (lambda d, t, m: t.update(__program__=np.zeros(9, np.float32)), "__program__"),
+    "program not deflated": (lambda d, t, m: t.update(__program__=np.zeros(9, np.uint8)), "JSON"),
+    "program cut off": (lambda d, t, m: t.update(__program__=_deflated(b"{}" * 99)[:-3]), "cut off"),
+    "program too long": (lambda d, t, m: t.update(__program__=_deflated(b" " * (2**26 + 1))), "64 MiB"),
+    "program and more": (lambda d, t, m: t.update(__program__=_deflated(b"{}", b"more")), "longer"),
+    "no pool": (lambda d, t, m: t.update(__pool__=np.zeros(0, np.uint8)), "__pool__"),
+    "pooled list": (lambda d, t, m: _pool(d, pooled=[]), "pooled"),
+    "pooled text": (lambda d, t, m: _pool(d, pooled={"": "f32"}), "pooled part ''"),
+    "pooled dtype": (lambda d, t, m: _pool(d, pooled={"": ["f64", [16], 0]}), "pooled part ''"),
+    "pooled beyond": (lambda d, t, m: _pool(d, pooled={"": ["f32", [16], 1]}), "beyond the pool"),
+    "pooled before": (lambda d, t, m: _pool(d, pooled={"": ["f32", [16], -4]}), "offset -4"),
+    "pooled huge": (lambda d, t, m: _pool(d, pooled={"": ["f32", [2**30, 2**9], 0]}), "beyond the pool"),
+    "options list": (lambda d, t, m: d["constants"]["w"].update(options=[]), "options"),
     "not json": (lambda d, t, m: m.update(program="{"), "JSON"),
     "deep json": (lambda d, t, m: m.update(program="[" * 100000), "JSON"),
     "json list": (lambda d, t, m: m.update(program="[]"), "dict"),
     "infinity": (lambda d, t, m: m.update(program='{"a": Infinity}'), "Infinity"),
-    "version": (lambda d, t, m: d.update(format_version=2), "format_version"),
-    "version text": (lambda d, t, m: d.update(format_version="1"), "format_version"),
+    "version": (lambda d, t, m: m.update(format_version="1"), "format_version '1'"),
+    "no version": (lambda d, t, m: m.update(format_version="DROP"), "format_version None"),
     "no nodes": (lambda d, t, m: d.pop("nodes"), "'nodes'"),
     "nodes dict": (lambda d, t, m: d.update(nodes={}), "nodes"),
     "node text": (lambda d, t, m: d.update(nodes=["conv"]), "node 0"),

@@ -1,0 +1,263 @@
+#include "entropy/rans.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "entropy/model.h"
+
+namespace pyruntime::entropy {
+namespace {
+
+constexpr uint32_t kLow = 1u << 16;
+
+// ------------------------------------------------------------------------------------------------ decoding
+
+// Symbol, frequency - 1 and position within the symbol's interval, for each of the kScale slots of a table.
+struct Slot {
+  uint32_t packed;
+  uint8_t symbol() const { return static_cast<uint8_t>(packed); }
+  uint32_t frequency() const { return (packed >> 8 & 0xFFF) + 1; }
+  uint32_t bias() const { return packed >> 20; }
+};
+
+std::vector<Slot> expand(const Model& model) {
+  std::vector<Slot> slots(model.tables.size() * kScale);
+  Slot* at = slots.data();
+  for (const Table& table : model.tables) {
+    for (size_t i = 0; i < model.alphabet.size(); ++i) {
+      const uint32_t frequency = table.frequency[i];
+      for (uint32_t bias = 0; bias < frequency; ++bias) {
+        *at++ = {model.alphabet[i] | (frequency - 1) << 8 | bias << 20};
+      }
+    }
+  }
+  return slots;
+}
+
+// The stream of words. Reading past its end is allowed for the padding, and found out by `check`.
+class Words {
+ public:
+  static constexpr size_t kPadding = 4 * kMaxLanes;
+
+  Words(const uint8_t* data, size_t size) : words_(size / 2 + kPadding, 0), next_(words_.data()) {
+    if (size % 2) throw Error("entropy-coded block: half a word is left over");
+    for (size_t i = 0; i < size / 2; ++i)
+      words_[i] = static_cast<uint16_t>(data[2 * i] | data[2 * i + 1] << 8);
+    end_ = words_.data() + size / 2;
+  }
+
+  uint32_t refill(uint32_t x) {
+    const bool low = x < kLow;
+    const uint32_t word = *next_;
+    next_ += low;
+    return low ? x << 16 | word : x;
+  }
+  void check() const {
+    if (next_ > end_) throw Error("entropy-coded block: the data is cut off");
+  }
+  bool at_end() const { return next_ == end_; }
+
+ private:
+  std::vector<uint16_t> words_;
+  const uint16_t* next_;
+  const uint16_t* end_;
+};
+
+struct Bundle {
+  uint32_t* x;     // states
+  uint8_t* out;    // first row
+  size_t columns;  // and distance between rows
+  const uint8_t* row_class;
+};
+
+// One bundle of N rows, every symbol from the table of its context.
+template <int N>
+void decode_joint(const Model& model, const std::vector<Slot>& slots, const Bundle& bundle, Words& words) {
+  const Slot* tables[N];
+  for (int l = 0; l < N; ++l) tables[l] = slots.data() + model.table_of(bundle.row_class[l], 0) * kScale;
+  const size_t stride = model.tables.size() == 1 ? 0 : kScale;
+  uint32_t x[N];
+  std::copy(bundle.x, bundle.x + N, x);
+  for (size_t k = 0; k < bundle.columns; ++k) {
+    const size_t offset = model.column_class[k] * stride;
+    for (int l = 0; l < N; ++l) {
+      const Slot slot = tables[l][offset + (x[l] & (kScale - 1))];
+      bundle.out[l * bundle.columns + k] = slot.symbol();
+      x[l] = words.refill(slot.frequency() * (x[l] >> kScaleBits) + slot.bias());
+    }
+    words.check();
+  }
+  std::copy(x, x + N, bundle.x);
+}
+
+// One bundle of N rows, a zero flag first and the symbol only where it is not zero.
+template <int N, bool kWithStates>
+void decode_split(const Model& model, const std::vector<Slot>& slots, const Bundle& bundle, Words& words) {
+  constexpr int kCount = kWithStates ? kStates : 1;
+  const uint16_t* zero[N];
+  for (int l = 0; l < N; ++l) {
+    zero[l] = model.zero.data() + static_cast<size_t>(bundle.row_class[l]) * model.column_classes * kCount;
+  }
+  int count[N] = {};
+  uint32_t x[N];
+  std::copy(bundle.x, bundle.x + N, x);
+  for (size_t k = 0; k < bundle.columns; ++k) {
+    const int column_class = model.column_class[k];
+    for (int l = 0; l < N; ++l) {
+      const int state = kWithStates ? flag_state(k, count[l]) : 0;
+      if (kWithStates && (k & 3) == 0) count[l] = 0;
+      const uint32_t p = zero[l][column_class * kCount + state];
+      const uint32_t slot = x[l] & (kScale - 1), high = x[l] >> kScaleBits;
+      if (slot < p) {
+        bundle.out[l * bundle.columns + k] = 0;
+        x[l] = words.refill(p * high + slot);
+        continue;
+      }
+      x[l] = words.refill((kScale - p) * high + slot - p);
+      const size_t table = model.table_of(bundle.row_class[l], column_class);
+      const Slot value = slots[table * kScale + (x[l] & (kScale - 1))];
+      bundle.out[l * bundle.columns + k] = value.symbol();
+      x[l] = words.refill(value.frequency() * (x[l] >> kScaleBits) + value.bias());
+      if (kWithStates) ++count[l];
+    }
+    words.check();
+  }
+  std::copy(x, x + N, bundle.x);
+}
+
+using DecodeBundle = void (*)(const Model&, const std::vector<Slot>&, const Bundle&, Words&);
+
+template <int N>
+DecodeBundle choose(const Model& model) {
+  if (!model.split) return decode_joint<N>;
+  return model.states ? decode_split<N, true> : decode_split<N, false>;
+}
+
+DecodeBundle decoder_for(const Model& model, size_t lanes) {
+  switch (lanes) {
+    case 1:
+      return choose<1>(model);
+    case 2:
+      return choose<2>(model);
+    case 3:
+      return choose<3>(model);
+    case 4:
+      return choose<4>(model);
+    case 5:
+      return choose<5>(model);
+    case 6:
+      return choose<6>(model);
+    case 7:
+      return choose<7>(model);
+    default:
+      return choose<8>(model);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ encoding
+
+class Writer {
+ public:
+  explicit Writer(int lanes) : x_(lanes, kLow) {}
+
+  // Codes an interval of a table; intervals come in the reverse of the order in which they are decoded.
+  void put(size_t lane, uint32_t start, uint32_t frequency) {
+    if (frequency == 0) throw Error("entropy-coded block: the head has no room for a symbol");
+    uint32_t& x = x_[lane];
+    if (static_cast<uint64_t>(x) >= static_cast<uint64_t>(frequency) << (32 - kScaleBits)) {
+      words_.push_back(static_cast<uint16_t>(x));
+      x >>= 16;
+    }
+    x = (x / frequency << kScaleBits) + x % frequency + start;
+  }
+
+  void finish(std::vector<uint8_t>& block) const {
+    for (uint32_t x : x_) {
+      for (int shift = 0; shift < 32; shift += 8) block.push_back(static_cast<uint8_t>(x >> shift));
+    }
+    for (size_t i = words_.size(); i-- > 0;) {
+      block.push_back(static_cast<uint8_t>(words_[i]));
+      block.push_back(static_cast<uint8_t>(words_[i] >> 8));
+    }
+  }
+
+ private:
+  std::vector<uint32_t> x_;
+  std::vector<uint16_t> words_;
+};
+
+// The state of the flag of column k of a row, seen from the symbols before it.
+int state_at(const uint8_t* row, size_t k) {
+  const size_t begin = k % 4 == 0 ? (k == 0 ? 0 : k - 4) : k - k % 4;
+  int count = 0;
+  for (size_t i = begin; i < k; ++i) count += row[i] != 0;
+  return flag_state(k, count);
+}
+
+}  // namespace
+
+std::vector<uint8_t> encode(const uint8_t* head, size_t head_size, const uint8_t* symbols, size_t rows,
+                            size_t columns) {
+  const Model model = read_model(head, head_size, rows, columns);
+  if (model.bytes != head_size) throw Error("entropy-coded block: the head is longer than it says");
+  int position_of[256];
+  std::fill(position_of, position_of + 256, -1);
+  for (size_t i = 0; i < model.alphabet.size(); ++i) position_of[model.alphabet[i]] = static_cast<int>(i);
+  const size_t lanes = model.lanes;
+  Writer writer(model.lanes);
+  for (size_t bundle = (rows + lanes - 1) / lanes; bundle-- > 0;) {
+    const size_t first = bundle * lanes, count = std::min(lanes, rows - first);
+    for (size_t k = columns; k-- > 0;) {
+      for (size_t lane = count; lane-- > 0;) {
+        const size_t row = first + lane;
+        const uint8_t symbol = symbols[row * columns + k];
+        const int r = model.row_class[row], c = model.column_class[k];
+        if (!model.split || symbol != 0) {
+          const int position = position_of[symbol];
+          if (position < 0) throw Error("entropy-coded block: the head has no room for a symbol");
+          const Table& table = model.tables[model.table_of(r, c)];
+          writer.put(lane, table.start[position], table.frequency[position]);
+        }
+        if (model.split) {
+          const int state = model.states ? state_at(symbols + row * columns, k) : 0;
+          const size_t context = static_cast<size_t>(r) * model.column_classes + c;
+          const uint32_t p = model.zero[context * model.state_count() + state];
+          symbol == 0 ? writer.put(lane, 0, p) : writer.put(lane, p, kScale - p);
+        }
+      }
+    }
+  }
+  std::vector<uint8_t> block(head, head + head_size);
+  writer.finish(block);
+  return block;
+}
+
+void decode(const uint8_t* block, size_t size, uint8_t* symbols, size_t rows, size_t columns) {
+  const Model model = read_model(block, size, rows, columns);
+  if (model.split && model.alphabet.empty() &&
+      std::any_of(model.zero.begin(), model.zero.end(), [](uint16_t p) { return p != kScale; })) {
+    throw Error("entropy-coded block: the alphabet is empty");
+  }
+  const size_t lanes = model.lanes;
+  if (size - model.bytes < 4 * lanes) throw Error("entropy-coded block: the data is cut off");
+  const uint8_t* data = block + model.bytes;
+  uint32_t x[kMaxLanes];
+  for (size_t l = 0; l < lanes; ++l, data += 4) {
+    x[l] = static_cast<uint32_t>(data[0]) | static_cast<uint32_t>(data[1]) << 8 |
+           static_cast<uint32_t>(data[2]) << 16 | static_cast<uint32_t>(data[3]) << 24;
+    if (x[l] < kLow) throw Error("entropy-coded block: a state is out of range");
+  }
+  Words words(data, static_cast<size_t>(block + size - data));
+  const std::vector<Slot> slots = expand(model);
+  for (size_t row = 0; row < rows; row += lanes) {
+    const size_t count = std::min(lanes, rows - row);
+    const Bundle bundle{x, symbols + row * columns, columns, model.row_class.data() + row};
+    decoder_for(model, count)(model, slots, bundle, words);
+  }
+  // The coder began from this state, so anything else is not what was coded.
+  const bool at_start = std::all_of(x, x + lanes, [](uint32_t state) { return state == kLow; });
+  if (!words.at_end() || !at_start) throw Error("entropy-coded block: the data is damaged");
+}
+
+}  // namespace pyruntime::entropy
