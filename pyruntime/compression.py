@@ -28,7 +28,7 @@ from pyruntime.quantize import (
     weight_grids,
 )
 from pyruntime.recipe import Recipe
-from pyruntime.recover import correct_bias, equalize, match_statistics, round_weights, update_pruned
+from pyruntime.recover import correct_bias, equalize, match_statistics, round_weights, smooth, update_pruned
 
 if TYPE_CHECKING:
     import onnx
@@ -138,11 +138,11 @@ def compress(
     _check_plan(plan, steps, quantize, data, prequantized)
     report = CompressReport(plan, steps, samples=0 if data is None else calibration_data.samples(data))
     result = graph.clone(reference)
-    reference = _prune(result, reference, plan, data, report, progress)
+    _prune(result, reference, plan, data, report, progress)
     if data is not None and "equalize" in steps:
-        if report.prune is not None and report.prune.kept:
-            reference = graph.clone(result)  # what is seen through a view cannot be rescaled
-        equalize(result, data, [reference])
+        equalize(result, data)
+    if data is not None and "smooth" in steps:
+        smooth(result, data)
     if quantize.scheme == "int8" and not prequantized:
         assert data is not None
         report.quantize = _quantize(result, data, quantize, steps, progress)
@@ -177,21 +177,20 @@ def _prune(
     data: Data | None,
     report: CompressReport,
     progress: Progress | None,
-) -> ir.Model:
-    """Prune and recover the model in place; returns the reference as far as the channels are still there."""
+) -> None:
+    """Prune and recover the model in place."""
     if not plan.prune:
-        return reference
+        return
     report.prune = prune(model, plan.prune_specs(), data)
     reference = report.prune.view(reference)
     if data is None:
-        return reference
+        return
     if "obs" in report.steps:
         update_pruned(
             model, reference, data, report.prune.granularities, progress=_stage(progress, "update weights")
         )
     if "bn" in report.steps:
         match_statistics(model, reference, data, progress=_stage(progress, "match statistics"))
-    return reference
 
 
 def _quantize(

@@ -18,7 +18,7 @@ Prune and quantize a float ONNX network and pack it into one .pyrt file.
                  criterion=magnitude|l1|random|geometric_median|bn_scale|taylor|wanda|obs
 --quantize SPEC  int8 (default) | none (stay in float32); options after commas:
                  calibrate=minmax|average|percentile|entropy|mse
---recover LIST   comma list of: obs, bn, equalize, bias
+--recover LIST   comma list of: obs, bn, equalize, smooth, bias
 """
 
 

@@ -5,6 +5,7 @@ from pyruntime.recover.bn import match_statistics
 from pyruntime.recover.equalize import equalize
 from pyruntime.recover.obs import update_pruned
 from pyruntime.recover.rounding import round_weights
+from pyruntime.recover.smooth import smooth
 from pyruntime.recover.spec import STEPS, parse_steps
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "match_statistics",
     "parse_steps",
     "round_weights",
+    "smooth",
     "update_pruned",
 ]

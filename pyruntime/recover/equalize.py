@@ -22,7 +22,7 @@ import onnx_ir as ir
 from pyruntime import graph
 from pyruntime.evaluate import MakeRun, observe
 from pyruntime.recover.common import own_layers
-from pyruntime.recover.spans import Float, Span, by_input, find_spans, input_factors, rescale
+from pyruntime.recover.spans import Float, Span, by_channel, by_input, find_spans, input_factors, rescale
 
 SWEEPS = 40
 CONVERGED = 1e-3  # largest relative change of a scale in a sweep
@@ -34,7 +34,6 @@ MAX_SCALE = 1e6
 def equalize(
     model: ir.Model,
     data: Mapping[str, npt.NDArray[Any]],
-    others: Sequence[ir.Model] = (),
     *,
     make_run: MakeRun | None = None,
 ) -> None:
@@ -43,13 +42,12 @@ def equalize(
     Args:
         model: canonical float model, pruned or not; zero weights stay zero.
         data: calibration data; only networks with clipped activations need it.
-        others: models with the same nodes (the one before pruning), to be rescaled alike.
     """
     spans = [span for span in find_spans(model) if any(_is_layer(node) for node in span.producers)]
-    limits = _clip_ratios(model, spans, data, make_run)
+    limits = clip_ratios(model, spans, data, make_run)
     scales = _solve(model, spans, limits)
     for span, scale in zip(spans, scales, strict=True):
-        rescale(model, span, scale, others)
+        rescale(model, span, scale)
 
 
 def _is_layer(node: ir.Node) -> bool:
@@ -119,7 +117,7 @@ def _largest(weight: Float) -> float:
     return float(weight.max(initial=0.0)) or 1.0
 
 
-def _clip_ratios(
+def clip_ratios(
     model: ir.Model, spans: Sequence[Span], data: Mapping[str, npt.NDArray[Any]], make_run: MakeRun | None
 ) -> dict[Span, Float]:
     """For spans with clips: the largest part of a bound that any value before them reaches, per channel."""
@@ -131,11 +129,10 @@ def _clip_ratios(
         for span, ratios in found.items():
             for clip in span.clips:
                 x = values[_name(clip.inputs[0])]
-                by_channel = x.reshape(len(x), span.channels, -1) if x.ndim != 3 else x.transpose(0, 2, 1)
                 for bound, extreme in (("max", np.max), ("min", np.min)):
                     limit = graph.get_float(clip, bound, np.inf)
                     if np.isfinite(limit) and limit != 0.0 and x.size:
-                        np.maximum(ratios, extreme(by_channel, axis=(0, 2)) / limit, out=ratios)
+                        np.maximum(ratios, extreme(by_channel(span, x), axis=1) / limit, out=ratios)
     return found
 
 

@@ -7,7 +7,7 @@ producers' output channels by `s` and multiplying the consumers' input channels 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ class Span:
 
     Attributes:
         channels: number of channels.
+        axis: where they stand in a tensor, 1 or -1.
         producers: Conv, Gemm, MatMul and LayerNormalization nodes that make them.
         consumers: Conv, Gemm and MatMul nodes that read them.
         shifts: constants that are added to them: (Add node, position of the constant).
@@ -42,6 +43,7 @@ class Span:
     """
 
     channels: int = 0
+    axis: int = 1
     producers: list[ir.Node] = field(default_factory=list)
     consumers: list[ir.Node] = field(default_factory=list)
     shifts: list[tuple[ir.Node, int]] = field(default_factory=list)
@@ -114,7 +116,7 @@ class _Finder:
                 continue
             sizes = {_out_channels(node, self._layers) for node in span.producers}
             if len(sizes) == 1:
-                span.channels = sizes.pop()
+                span.channels, span.axis = sizes.pop(), next(iter(found.axes), 1)
                 if all(_in_channels(self._layers[node]) % span.channels == 0 for node in span.consumers):
                     yield span
 
@@ -206,6 +208,11 @@ def _in_channels(layer: Layer) -> int:
     return int(layer.array().shape[2]) * layer.groups
 
 
+def by_channel(span: Span, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values of a tensor of the span as `[channels, n]`; after a Flatten a channel has several in a row."""
+    return np.ascontiguousarray(np.moveaxis(x, span.axis, 0)).reshape(span.channels, -1)
+
+
 def by_input(layer: Layer, weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """`[out, taps, in / groups]` as `[groups, out / groups, taps, in / groups]`."""
     return weight.reshape(layer.groups, -1, *weight.shape[1:])
@@ -220,17 +227,12 @@ def input_factors(layer: Layer, scale: Float) -> Float:
     return each.reshape(layer.groups, 1, 1, -1)
 
 
-def rescale(model: ir.Model, span: Span, scale: Float, others: Sequence[ir.Model] = ()) -> None:
+def rescale(model: ir.Model, span: Span, scale: Float) -> None:
     """Divide the channels of a span by `scale`, in place: the network computes the same.
 
     The tensors of the span get a new name, since they are no longer those of the network as it was. Bounds of
     Clip nodes stay as they are; that is the caller's to answer for.
-
-    Args:
-        others: models with nodes of the same names (the one before pruning), to be rescaled alike.
     """
-    for other in others:
-        rescale(other, same_span(other, span), scale)
     layers = {layer.node: layer for layer in own_layers(model).values()}
     for node in span.producers:
         if node in layers:
@@ -250,25 +252,6 @@ def rescale(model: ir.Model, span: Span, scale: Float, others: Sequence[ir.Model
     for value in span.tensors:
         if not (value.name or "").endswith(RESCALED):
             value.name = graph.unique_name(model, f"{value.name}{RESCALED}")
-
-
-def same_span(model: ir.Model, span: Span) -> Span:
-    """The span of another model with nodes of the same names."""
-    nodes = {node.name: node for node in model.graph}
-    return Span(
-        span.channels,
-        [nodes[node.name] for node in span.producers],
-        [nodes[node.name] for node in span.consumers],
-        [(nodes[node.name], index) for node, index in span.shifts],
-        tensors=[nodes[producer(value).name].outputs[0] for value in span.tensors],
-    )
-
-
-def producer(value: ir.Value) -> ir.Node:
-    """The node that makes a tensor of a span."""
-    node = value.producer()
-    assert node is not None
-    return node
 
 
 def _multiply_constant(node: ir.Node, index: int, factor: Float) -> None:

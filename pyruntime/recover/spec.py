@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from pyruntime import spec as words
 
-STEPS = ("obs", "bn", "equalize", "bias")
+STEPS = ("obs", "bn", "equalize", "smooth", "bias")
 """In the order in which they run."""
 
-LATER = ("adaround", "smooth")
+LATER = ("adaround",)
 """Named in the interface, not built."""
 
 

@@ -77,16 +77,13 @@ def test_one_scale_per_tensor_serves_equalized_weights():
 def test_clipped_networks_keep_their_function_on_the_data(bound):
     """A bound that some channels reach, and one that none does."""
     model = separable_net(np.random.default_rng(1), clip=bound)
-    reference, x = graph.clone(model), images()
+    x = images()
     before = run(model, x)
     (values,) = observe(model, {"x": x}, ["c1"], batch=len(x))
     reaches = values["c1"].max(axis=(0, 2, 3)) >= bound
     assert reaches.any() == (bound < 10) and not reaches.all()
-    equalize(model, {"x": x}, [reference])
+    equalize(model, {"x": x})
     np.testing.assert_allclose(run(model, x), before, rtol=1e-4, atol=1e-4)
-    changed = [layer.array() for layer in find_layers(model)]
-    for mine, other in zip(changed, find_layers(reference), strict=True):
-        np.testing.assert_array_equal(mine, other.array())
     assert sqnr_db(before, run(rounded(model), x)) > sqnr_db(
         before, run(rounded(separable_net(np.random.default_rng(1), clip=bound)), x)
     )
