@@ -48,12 +48,8 @@ template <int M>
       acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(high, _mm256_load_si256(w + 1)));
     }
   }
-#pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) {
-    const uint8_t* r = residual == nullptr ? nullptr : residual + m * q.residual_col_stride;
-    requantize_store16_avx2(q, acc[m][0], acc[m][1], channel, args.channel_end - channel, r,
-                            y + m * args.y_col_stride);
-  }
+  requantize_store_tile_avx2<M>(q, acc, channel, args.channel_end - channel, residual, q.residual_col_stride,
+                                y, args.y_col_stride);
 }
 
 void run_row(const DepthwiseInt8Args& args, const uint8_t* x, uint8_t* y, const uint8_t* residual,
