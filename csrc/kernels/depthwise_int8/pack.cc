@@ -14,16 +14,17 @@ void pack_taps(const int8_t* w, int channels, int kh, int kw, void* packed) {
 }
 
 size_t packed_bytes_pairs(int channels, int kh, int kw) {
-  return static_cast<size_t>((channels + 15) / 16) * ((kh * kw + 1) / 2) * 64;
+  return static_cast<size_t>((channels + 31) / 32) * ((kh * kw + 1) / 2) * 128;
 }
 
 void pack_pairs(const int8_t* w, int channels, int kh, int kw, void* packed) {
   int16_t* out = static_cast<int16_t*>(packed);
   const int taps = kh * kw;
-  for (int begin = 0; begin < channels; begin += 16) {
+  for (int begin = 0; begin < channels; begin += 32) {
     for (int t = 0; t < taps; t += 2) {
-      for (int i = 0; i < 32; ++i) {
-        const int c = begin + i / 2, tap = t + i % 2;
+      for (int i = 0; i < 64; ++i) {
+        const int vector = i / 16, half = i / 8 % 2, c = begin + 16 * half + 4 * vector + i / 2 % 4;
+        const int tap = t + i % 2;
         const bool present = c < channels && tap < taps;
         *out++ = present ? w[static_cast<ptrdiff_t>(c) * taps + tap] : static_cast<int16_t>(0);
       }

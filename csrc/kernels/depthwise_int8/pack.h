@@ -2,8 +2,10 @@
 //
 // taps: [kh][kw][channels].
 //
-// pairs: int16_t [channels/16][ceil(kh*kw/2)][16 channels][2 taps]. Taps in (kh, kw) order, two by two for
-// VPMADDWD; a missing second tap and missing channels are zero.
+// pairs: int16_t [channels/32][ceil(kh*kw/2)][4 vectors][2 halves][4 channels][2 taps]. Taps in (kh, kw)
+// order, two by two for VPMADDWD; a missing second tap and missing channels are zero. Interleaving bytes
+// works within 128-bit halves of 16 channels, so vector v, half l, dword d is channel 16 * l + 4 * v + d of
+// the 32.
 //
 // quads: [channels/64][quads][4 vectors][4 lanes][4 channels][4 taps], for the VNNI rows. The 4 bytes of a
 // dword meet four activations of one channel: four rows of a column (vertical quads, ordered by rows, then
