@@ -3,11 +3,12 @@
 //   for every tap, for every group of 4 input channels of the panel:
 //     narrow: 2 loads of 32 weight bytes, M broadcasts of 4 activation bytes,
 //             2 M times VPMADDUBSW (u8 x s8 pairs to s16), VPMADDWD with ones (pairs to s32), VPADDD
-//     wide:   4 loads of 16 weights in s16, 2 M broadcasts, of which the even (VPAND) and the odd bytes
-//             (VPSRLW) are taken as s16, 4 M times VPMADDWD, VPADDD
+//     wide:   4 loads of 16 weights in s16, M broadcasts, of which the even (VPAND) and the odd
+//             bytes (VPSRLW) are taken as s16, 4 M times VPMADDWD, VPADDD
 //
 // VPMADDUBSW saturates a sum of two products at 16 bits. The packing (panel16_mixed) makes a group wide if
 // one of its sums could leave them, so the result is exact. Both forms take 2 multiplications per 32 MACs.
+// More than 5 pixels would not leave the wide form enough of the 16 registers.
 #include <immintrin.h>
 
 #include "kernels/conv_int8/conv_int8.h"
@@ -17,7 +18,7 @@
 namespace pyruntime {
 namespace {
 
-constexpr int kMaxPixels = 6;
+constexpr int kMaxPixels = 5;
 
 struct Tile {
   const uint8_t* x;
@@ -49,7 +50,7 @@ template <int M>
 [[gnu::always_inline]] inline void add_narrow(__m256i (&acc)[M][2], const uint8_t* x, ptrdiff_t stride,
                                               const __m256i* w) {
   const __m256i w0 = _mm256_load_si256(w), w1 = _mm256_load_si256(w + 1);
-#pragma GCC unroll 6
+#pragma GCC unroll 5
   for (int m = 0; m < M; ++m) {
     const __m256i value = broadcast4(x + m * stride);
     acc[m][0] = add_products(acc[m][0], value, w0);
@@ -61,18 +62,15 @@ template <int M>
 [[gnu::always_inline]] inline void add_wide(__m256i (&acc)[M][2], const uint8_t* x, ptrdiff_t stride,
                                             const __m256i* w) {
   const __m256i even0 = _mm256_load_si256(w), even1 = _mm256_load_si256(w + 1);
-#pragma GCC unroll 6
-  for (int m = 0; m < M; ++m) {
-    const __m256i value = _mm256_and_si256(broadcast4(x + m * stride), _mm256_set1_epi16(0xff));
-    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(value, even0));
-    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(value, even1));
-  }
   const __m256i odd0 = _mm256_load_si256(w + 2), odd1 = _mm256_load_si256(w + 3);
-#pragma GCC unroll 6
+#pragma GCC unroll 5
   for (int m = 0; m < M; ++m) {
-    const __m256i value = _mm256_srli_epi16(broadcast4(x + m * stride), 8);
-    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(value, odd0));
-    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(value, odd1));
+    const __m256i value = broadcast4(x + m * stride);
+    const __m256i even = _mm256_and_si256(value, _mm256_set1_epi16(0xff)), odd = _mm256_srli_epi16(value, 8);
+    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(even, even0));
+    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(even, even1));
+    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(odd, odd0));
+    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(odd, odd1));
   }
 }
 
@@ -81,7 +79,7 @@ void run_tile(const Tile& t) {
   const Requantize& q = *t.requantize;
   __m256i acc[M][2];
   const __m256i* init = reinterpret_cast<const __m256i*>(q.acc_init + t.channel);
-#pragma GCC unroll 6
+#pragma GCC unroll 5
   for (int m = 0; m < M; ++m) {
     acc[m][0] = _mm256_loadu_si256(init);
     acc[m][1] = _mm256_loadu_si256(init + 1);
@@ -102,8 +100,7 @@ void run_tile(const Tile& t) {
 }
 
 using TileFunction = void (*)(const Tile&);
-constexpr TileFunction kTiles[kMaxPixels] = {run_tile<1>, run_tile<2>, run_tile<3>,
-                                             run_tile<4>, run_tile<5>, run_tile<6>};
+constexpr TileFunction kTiles[kMaxPixels] = {run_tile<1>, run_tile<2>, run_tile<3>, run_tile<4>, run_tile<5>};
 
 // One row of pixels, cut into tiles of nearly equal size, for the panels [panel_begin, panel_end).
 void run_row(const ConvInt8Args& args, Tile t, int panel_begin, int panel_end) {
@@ -127,7 +124,7 @@ void run_row(const ConvInt8Args& args, Tile t, int panel_begin, int panel_end) {
 
 }  // namespace
 
-void run_conv_int8_u8s8s32_6x16x4__avx2(const ConvInt8Args& args) {
+void run_conv_int8_u8s8s32_5x16x4__avx2(const ConvInt8Args& args) {
   if (args.rows <= 0 || args.cols <= 0) return;
   const Requantize& q = args.requantize;
   Tile t{};
