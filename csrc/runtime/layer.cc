@@ -47,18 +47,18 @@ LayerPiece LayerSplit::piece(int task) const {
   rest /= images;
   const int64_t n_part = rest % n_parts;
   p.group = rest / n_parts;
-  p.row = row_part * row_size;
-  p.rows = std::min(row_size, rows - p.row);
-  p.col = col_part * col_size;
-  p.cols = std::min(col_size, cols - p.col);
+  p.row = rows * row_part / row_parts;
+  p.rows = rows * (row_part + 1) / row_parts - p.row;
+  const int64_t blocks = ceil_div(cols, col_block);
+  p.col = blocks * col_part / col_parts * col_block;
+  p.cols = std::min(cols, blocks * (col_part + 1) / col_parts * col_block) - p.col;
   p.n_begin = n_part * n_size;
   p.n_end = std::min(n, p.n_begin + n_size);
   return p;
 }
 
-LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int want,
-                       bool split_channels) {
-  constexpr int64_t kColumnBlock = 32;  // pixels: whole tiles of every kernel
+LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
+                       int want, bool split_channels) {
   LayerSplit s;
   s.groups = groups;
   s.images = grid.images;
@@ -76,13 +76,14 @@ LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t
   };
   auto cut_pixels = [&] {
     if (grid.rows > 1) {
-      s.row_size = ceil_div(grid.rows, std::min(missing, grid.rows));
-      s.row_parts = ceil_div(grid.rows, s.row_size);
+      s.row_parts = std::min(missing, grid.rows);
+      s.row_size = ceil_div(grid.rows, s.row_parts);
       missing = ceil_div(missing, s.row_parts);
-    } else if (grid.cols > kColumnBlock) {
-      const int64_t blocks = ceil_div(grid.cols, kColumnBlock);
-      s.col_size = ceil_div(blocks, std::min(missing, blocks)) * kColumnBlock;
-      s.col_parts = ceil_div(grid.cols, s.col_size);
+    } else if (grid.cols > pixel_block) {
+      const int64_t blocks = ceil_div(grid.cols, pixel_block);
+      s.col_block = pixel_block;
+      s.col_parts = std::min(missing, blocks);
+      s.col_size = std::min(grid.cols, ceil_div(blocks, s.col_parts) * pixel_block);
       missing = ceil_div(missing, s.col_parts);
     }
   };

@@ -35,18 +35,20 @@ struct LayerPiece {
   int64_t group, image, row, rows, col, cols, n_begin, n_end;
 };
 
-// Division of a grid and the output channels into tasks.
+// Division of a grid and the output channels into tasks. Rows, and columns in blocks, are dealt out evenly:
+// parts differ by one at most. `row_size` and `col_size` are those of the largest part.
 struct LayerSplit {
   int64_t groups = 1, images = 1, rows = 1, cols = 0, n = 0;
-  int64_t row_parts = 1, row_size = 1, col_parts = 1, col_size = 0, n_parts = 1, n_size = 0;
+  int64_t row_parts = 1, row_size = 1, col_parts = 1, col_size = 0, col_block = 1, n_parts = 1, n_size = 0;
   int tasks() const { return static_cast<int>(groups * images * row_parts * col_parts * n_parts); }
   LayerPiece piece(int task) const;
 };
 
-// Aims at `want` tasks. `n_block` is the granularity of channels, `split_channels` prefers channels over
-// pixels (layers whose weights outweigh their activations).
-LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int want,
-                       bool split_channels);
+// Aims at `want` tasks. `n_block` is the granularity of channels, `pixel_block` that of the pixels of a
+// single row; `split_channels` prefers channels over pixels (layers whose weights outweigh their
+// activations).
+LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
+                       int want, bool split_channels);
 
 // u8 x s8 layers: inputs x, w, multiplier, offset, residual (optional).
 class Int8Layer {

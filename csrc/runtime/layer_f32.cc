@@ -10,6 +10,8 @@
 namespace pyruntime {
 namespace {
 
+constexpr int64_t kPixelBlock = 12;  // whole tiles of 6 pixels
+
 // Estimated products per cycle of one core.
 double macs_per_cycle(Isa isa) { return isa == Isa::scalar ? 1.0 : isa == Isa::avx2 ? 12.0 : 24.0; }
 
@@ -74,7 +76,7 @@ Step F32Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid)
       static_cast<double>(pixels) * static_cast<double>(n * taps * k * groups) / macs_per_cycle(kernel.isa);
   const bool split_channels =
       static_cast<double>(packed->size()) > static_cast<double>(pixels) * static_cast<double>(k * groups * 4);
-  const LayerSplit split = split_layer(grid, groups, n, kernel.n_block,
+  const LayerSplit split = split_layer(grid, groups, n, kernel.n_block, kPixelBlock,
                                        tasks_for_cycles(cycles, context.num_threads), split_channels);
   const std::vector<int32_t> taps_table = tap_offsets(folded, grid);
   ConvF32Args base;
@@ -163,7 +165,7 @@ Step F32Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& gr
   const double cycles =
       static_cast<double>(grid.pixels() * taps * channels) / (macs_per_cycle(kernel.isa) / 2);
   const LayerSplit split =
-      split_layer(grid, 1, channels, 64, tasks_for_cycles(cycles, context.num_threads), false);
+      split_layer(grid, 1, channels, 64, kPixelBlock, tasks_for_cycles(cycles, context.num_threads), false);
   DepthwiseF32Args base;
   base.x_row_stride = grid.x.row;
   base.x_col_stride = grid.x.col;

@@ -243,7 +243,7 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
   const auto packed = pack(context, choice, &group_offset);
   const double input_bytes = static_cast<double>(grid.pixels()) * static_cast<double>(k * packing.groups);
   const bool split_channels = static_cast<double>(group_offset.back()) > input_bytes;
-  const LayerSplit split = split_layer(grid, packing.groups, n, kernel.n_block,
+  const LayerSplit split = split_layer(grid, packing.groups, n, kernel.n_block, kernel.pixel_block,
                                        tasks_for_cycles(choice.cycles, context.num_threads), split_channels);
   LayerShape taps = shape_;
   if (packing.folded) taps.kw = 1;
@@ -320,7 +320,7 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
   const double per_cycle = kernel.isa == Isa::scalar ? 1.0 : 16.0;
   const double cycles = static_cast<double>(grid.pixels() * shape_.taps() * channels) / per_cycle;
   const LayerSplit split =
-      split_layer(grid, 1, channels, 64, tasks_for_cycles(cycles, context.num_threads), false);
+      split_layer(grid, 1, channels, 64, 8, tasks_for_cycles(cycles, context.num_threads), false);
   DepthwiseInt8Args base;
   base.x_row_stride = grid.x.row;
   base.x_col_stride = grid.x.col;

@@ -8,22 +8,24 @@
 
 namespace pyruntime {
 
-#define CONV_INT8_KERNEL(name, isa, format, n_block, packing) void run_##name(const ConvInt8Args& args);
+#define CONV_INT8_KERNEL(name, isa, format, n_block, pixel_block, packing) \
+  void run_##name(const ConvInt8Args& args);
 #include "kernels/conv_int8/kernels.inc"
 #include "kernels/conv_int8/test_kernels.inc"
 #undef CONV_INT8_KERNEL
 
 namespace {
 
-#define CONV_INT8_KERNEL(name, isa, format, n_block, packing) \
-  {#name,                                                     \
-   Isa::isa,                                                  \
-   WeightFormat::format,                                      \
-   n_block,                                                   \
-   conv_int8::packed_bytes_##packing,                         \
-   conv_int8::pack_##packing,                                 \
-   conv_int8::scratch_bytes_##packing,                        \
-   run_##name,                                                \
+#define CONV_INT8_KERNEL(name, isa, format, n_block, pixel_block, packing) \
+  {#name,                                                                  \
+   Isa::isa,                                                               \
+   WeightFormat::format,                                                   \
+   n_block,                                                                \
+   pixel_block,                                                            \
+   conv_int8::packed_bytes_##packing,                                      \
+   conv_int8::pack_##packing,                                              \
+   conv_int8::scratch_bytes_##packing,                                     \
+   run_##name,                                                             \
    cost_##name},
 
 const ConvInt8Kernel kKernels[] = {
@@ -32,7 +34,7 @@ const ConvInt8Kernel kKernels[] = {
 
 const ConvInt8Kernel kTestKernels[] = {
 #include "kernels/conv_int8/test_kernels.inc"
-    {nullptr, Isa::scalar, WeightFormat::dense, 0, nullptr, nullptr, nullptr, nullptr, nullptr}};
+    {nullptr, Isa::scalar, WeightFormat::dense, 0, 0, nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 #undef CONV_INT8_KERNEL
 

@@ -61,6 +61,7 @@ struct ConvInt8Kernel {
   Isa isa;
   WeightFormat format;  // what it executes: every weight, nonzero 1x4 blocks, nonzero weights
   int n_block;          // granularity of n_begin / n_end
+  int pixel_block;      // what whole tiles hold, so what a row of pixels is best cut into
   size_t (*packed_bytes)(const ConvInt8Weights&);
   void (*pack)(const ConvInt8Weights&, void* packed);  // packed is 64-byte aligned, packed_bytes() long
   size_t (*scratch_bytes)(const ConvInt8Args&);

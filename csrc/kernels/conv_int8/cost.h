@@ -5,7 +5,7 @@
 
 namespace pyruntime {
 
-#define CONV_INT8_KERNEL(name, isa, format, n_block, packing) \
+#define CONV_INT8_KERNEL(name, isa, format, n_block, pixel_block, packing) \
   double cost_##name(const ConvInt8Weights& weights, double density, int64_t pixels);
 #include "kernels/conv_int8/kernels.inc"
 #include "kernels/conv_int8/test_kernels.inc"
