@@ -54,28 +54,76 @@ void accumulate(const SparseList& list, int channel, const int32_t* inputs, int3
   for (int v = 0; v < V; ++v) _mm256_store_si256(vec(sums + v * kLanes), acc[v]);
 }
 
+// sums: 8 channels from `channel` on, `stride` entries apart, of 8 pixels each.
+struct Corner {
+  const int32_t* sums;
+  ptrdiff_t stride;
+  int channel, channels, pixels;
+  const uint8_t* const* residual;
+  uint8_t* const* y;
+};
+
+// Any output: transposed to pixels first.
+void store_any(const Requantize& q, const Corner& c) {
+  const __m256i init = _mm256_loadu_si256(vec(q.acc_init + c.channel));
+  __m256i acc[kLanes];
+  for (int i = 0; i < kLanes; ++i)
+    acc[i] = i < c.channels ? _mm256_load_si256(vec(c.sums + i * c.stride)) : _mm256_setzero_si256();
+  transpose_8x8(acc);
+  for (int p = 0; p < c.pixels; ++p)
+    requantize_store8(q, _mm256_add_epi32(acc[p], init), c.channel, c.channels, c.residual[p], c.y[p]);
+}
+
+// u8 output of 8 whole channels without residual: bytes are transposed, a quarter of the work.
+void store_bytes(const Requantize& q, const Corner& c) {
+  const __m256 hi = _mm256_set1_ps(q.hi);
+  __m256i value[kLanes];
+#pragma GCC unroll 8
+  for (int i = 0; i < kLanes; ++i) {
+    const int o = c.channel + i;
+    const __m256i sum =
+        _mm256_add_epi32(_mm256_load_si256(vec(c.sums + i * c.stride)), _mm256_set1_epi32(q.acc_init[o]));
+    const __m256 f = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(q.multiplier[o]),
+                                     _mm256_set1_ps(q.offset[o]));
+    value[i] = _mm256_cvtps_epi32(_mm256_min_ps(hi, f));
+  }
+  // In each half 4 pixels: of 4 channels in a row, then 4 channels of a pixel in a row.
+  const __m256i by_pixel = _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8, 12,
+                                            1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m256i first = _mm256_shuffle_epi8(
+      _mm256_packus_epi16(_mm256_packus_epi32(value[0], value[1]), _mm256_packus_epi32(value[2], value[3])),
+      by_pixel);
+  const __m256i second = _mm256_shuffle_epi8(
+      _mm256_packus_epi16(_mm256_packus_epi32(value[4], value[5]), _mm256_packus_epi32(value[6], value[7])),
+      by_pixel);
+  const __m256i lo = _mm256_set1_epi8(static_cast<char>(static_cast<int>(q.lo)));
+  alignas(32) uint64_t even[4], odd[4];  // pixels 0, 1, 4, 5 and 2, 3, 6, 7
+  _mm256_store_si256(reinterpret_cast<__m256i*>(even),
+                     _mm256_max_epu8(_mm256_unpacklo_epi32(first, second), lo));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(odd),
+                     _mm256_max_epu8(_mm256_unpackhi_epi32(first, second), lo));
+  for (int p = 0; p < c.pixels; ++p) {
+    const uint64_t bytes = (p & 2 ? odd : even)[p / 4 * 2 + p % 2];
+    __builtin_memcpy(c.y[p] + c.channel, &bytes, 8);
+  }
+}
+
 template <int V>
 void run_strip(const ConvInt8Args& args, const SparseList& list, const Strip& strip) {
   auto* inputs = static_cast<int32_t*>(args.scratch);
   const size_t blocks = static_cast<size_t>(args.taps) * ((args.k + 3) / 4);
   int32_t* sums = inputs + blocks * V * kLanes;
   transpose_inputs(args, strip, V, inputs);
+  const bool plain = !args.requantize.f32_output && args.requantize.residual == nullptr;
   for (int o = args.n_begin; o < args.n_end; o += kLanes) {
     const int channels = args.n_end - o < kLanes ? args.n_end - o : kLanes;
-    const __m256i init = _mm256_loadu_si256(vec(args.requantize.acc_init + o));
     for (int i = 0; i < channels; ++i) accumulate<V>(list, o + i, inputs, sums + i * V * kLanes);
     for (int v = 0; v < V && v * kLanes < strip.count; ++v) {
-      __m256i acc[kLanes];
-      for (int i = 0; i < kLanes; ++i)
-        acc[i] = i < channels ? _mm256_load_si256(vec(sums + (i * V + v) * kLanes)) : _mm256_setzero_si256();
-      transpose_8x8(acc);
-      const int left = strip.count - v * kLanes;
-      const int pixels = left < kLanes ? left : kLanes;
-      for (int p = 0; p < pixels; ++p) {
-        const int pixel = v * kLanes + p;
-        requantize_store8(args.requantize, _mm256_add_epi32(acc[p], init), o, channels, strip.residual[pixel],
-                          strip.y[pixel]);
-      }
+      const int pixel = v * kLanes, left = strip.count - pixel;
+      const Corner corner = {
+          sums + pixel,           V * kLanes,     o, channels, left < kLanes ? left : kLanes,
+          strip.residual + pixel, strip.y + pixel};
+      (plain && channels == kLanes ? store_bytes : store_any)(args.requantize, corner);
     }
   }
 }
