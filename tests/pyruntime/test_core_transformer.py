@@ -123,6 +123,35 @@ def test_attention_where_everything_is_masked_is_zero() -> None:
     assert not got.any()
 
 
+def test_attention_of_nothing() -> None:
+    """No sequences and no queries are empty results; without keys there is nothing to attend to."""
+    b = Builder(12)
+    program = b.finish(attention(b, None, 2, 8, 8, "u8"))
+    for sizes in ({"N": 0, "S": 3, "T": 4}, {"N": 2, "S": 0, "T": 4}):
+        check_exact(program, b.feed(**sizes))
+    with pytest.raises(_core.CoreError, match="has no keys"):
+        core_session(program).run([np.zeros((1, n, 16), np.uint8) for n in (3, 0, 0)])
+
+
+@pytest.mark.parametrize("shape", [[0, 3], [2, 0], [0, 0]])
+@pytest.mark.parametrize("dtype", ["f32", "u8"])
+def test_layer_norm_of_nothing(shape: list[int], dtype: str) -> None:
+    b = Builder(13)
+    x, scale = b.input("f32", shape), b.constant(np.ones(shape[-1], np.float32))
+    quantized = (0.03, 121) if dtype == "u8" else (None, None)
+    check_exact(b.finish(b.node("layer_norm", [x, scale], dtype, *quantized, axis=-1, epsilon=1e-5)), b.feed())
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [([2, 3, 0], [2, 0, 4]), ([0, 3, 5], [0, 5, 4]), ([3, 0, 5], [3, 5, 4]), ([4, 5], [5, 0])]
+)
+def test_integer_matmul_of_nothing(left: list[int], right: list[int]) -> None:
+    b = Builder(14)
+    x, y = b.input("u8", left, 0.1, 120), b.input("u8", right, 0.2, 133)
+    out = b.node("matmul", [x, y], "u8", 0.05, 130, multiplier=0.01, offset=130.0, lo=0, hi=255)
+    check_exact(b.finish(out), b.feed())
+
+
 def test_attention_is_close_to_softmax() -> None:
     b = Builder(6)
     program = b.finish(attention(b, None, 2, 32, 32, "f32"))

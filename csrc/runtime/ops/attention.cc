@@ -72,6 +72,7 @@ class Attention : public Operator {
         v[2] % heads_ != 0)
       info_.fail("has inputs of shapes " + shape_string(q) + ", " + shape_string(k) + " and " +
                  shape_string(v) + ": expected [N, S, heads * d], [N, T, heads * d] and [N, T, heads * e]");
+    if (k[1] == 0) info_.fail("has no keys: expected at least one");
     if (k[1] > kMatmulLongest || q[2] / heads_ > kMatmulLongest)
       info_.fail("has a product of more than " + std::to_string(kMatmulLongest) + " terms");
     if (info_.has_input(3)) {
@@ -99,7 +100,6 @@ class Attention : public Operator {
     const Operand mask = context.inputs.size() > 3 ? context.inputs[3] : Operand();
     const Operand y = context.output;
     const Sizes s(q.t.shape, k.t.shape, v.t.shape, heads_);
-    if (s.keys == 0) info_.fail("has no keys");
     Strides mask_strides(4, 0);
     if (mask.present())
       mask_strides = broadcast_strides(mask.t.shape, mask.t.strides, {s.batch, s.heads, s.queries, s.keys});

@@ -23,11 +23,11 @@ def attention(call: Call) -> Array:
     factor = np.float32(call.attributes["output_multiplier"]) / sums
     zero_point = 0 if call.out.zero_point is None else call.out.zero_point
     result = numerics.fma((codes @ v).astype(np.float32), factor, np.float32(zero_point))
-    joined = result.transpose(0, 2, 1, 3).reshape(*call.array(0).shape[:2], -1)
+    joined = result.transpose(0, 2, 1, 3).reshape(*call.array(0).shape[:2], call.array(2).shape[2])
     return joined if call.out.dtype == "f32" else numerics.round_clamp(joined, 0, 255, np.uint8)
 
 
 def _heads(x: Array, heads: int) -> Array:
     """[N, S, heads * d] -> [N, heads, S, d]."""
-    split: Array = x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+    split: Array = x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(0, 2, 1, 3)
     return split

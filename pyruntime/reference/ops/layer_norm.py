@@ -13,6 +13,8 @@ def layer_norm(call: Call) -> Array:
     """Normalizes over the axes from `axis` on, float32 throughout; u8 output: the result quantized."""
     x, scale, bias = call.array(0), numerics.flush(call.array(1)), call.optional(2)
     axis = call.attributes["axis"] % x.ndim
+    if x.size == 0:
+        return x.astype(DTYPES[call.out.dtype])
     rows = numerics.flush(x).reshape(-1, math.prod(x.shape[axis:]))
     count, epsilon = np.float32(rows.shape[1]), np.float32(call.attributes["epsilon"])
     mean = numerics.lane_sum(rows) / count
