@@ -19,12 +19,12 @@ from pyruntime.quantize.scales import (
     Grids,
     Params,
     bias_of,
-    finite,
     input_of,
     output_of,
     tensor_params,
     weight_grids,
 )
+from pyruntime.quantize.schemes import IntegerGrid
 
 
 @dataclass(frozen=True)
@@ -174,20 +174,21 @@ class _QuantizedWeights:
 
     def apply(self, layer: Layer) -> LayerQuantization:
         key = (layer.weight_name, layer.axis)
-        scales = self._grids[key].scales
+        grid = self._grids[key]
         if key not in self._done:
-            self._done[key] = self._quantize(layer, scales)
+            self._done[key] = self._quantize(layer, grid)
         dequantized, sqnr = self._done[key]
         layer.node.replace_input_with(1, dequantized)
-        float_bias = self._apply_bias(layer, scales)
+        float_bias = self._apply_bias(layer, grid.scales)
         return LayerQuantization(layer.name, layer.weight_name, sqnr, float_bias)
 
-    def _quantize(self, layer: Layer, scales: npt.NDArray[np.float32]) -> tuple[ir.Value, float]:
-        array = finite(layer.weight)
-        integers = weights.quantize_weight(array, scales, layer.axis)
-        restored = weights.dequantize_weight(integers, scales, layer.axis)
-        sqnr = weights.sqnr_db(self._originals.get(layer.weight_name, array), restored)
-        return self._dequantized(layer.node, layer.weight_name, integers, scales, layer.axis), sqnr
+    def _quantize(self, layer: Layer, grid: IntegerGrid) -> tuple[ir.Value, float]:
+        weight = layer.array()
+        codes = grid.codes(weight.reshape(len(weight), -1)).reshape(weight.shape)
+        restored = layer.stored(codes.astype(np.float32) * grid.scales[:, None, None])
+        sqnr = weights.sqnr_db(self._originals.get(layer.weight_name, layer.stored(weight)), restored)
+        integers = layer.stored(codes)
+        return self._dequantized(layer.node, layer.weight_name, integers, grid.scales, layer.axis), sqnr
 
     def _apply_bias(self, layer: Layer, scales: npt.NDArray[np.float32]) -> bool:
         bias = bias_of(layer, scales.size)

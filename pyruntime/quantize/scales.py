@@ -13,12 +13,12 @@ from pyruntime import graph
 from pyruntime.errors import DataError, ModelError
 from pyruntime.layers import Layer, find_layers
 from pyruntime.quantize import tie_free, weights
-from pyruntime.quantize.grid import Grid
 from pyruntime.quantize.plan import CLAMP, QuantizePlan, make_plan
 from pyruntime.quantize.ranges import U8_STEPS, Range, activation_params, zero_point_for
+from pyruntime.quantize.schemes import Integer, IntegerGrid
 
 Params = tuple[np.float32, np.uint8]
-Grids = Mapping[tuple[str, int], Grid]
+Grids = Mapping[tuple[str, int], IntegerGrid]
 
 
 def tensor_params(plan: QuantizePlan, ranges: Mapping[str, Range]) -> dict[ir.Value, Params]:
@@ -88,26 +88,32 @@ def weight_grids(model: ir.Model, ranges: Mapping[str, Range]) -> Grids:
     users: dict[tuple[str, int], list[Layer]] = {}
     for layer in find_layers(model):
         users.setdefault((layer.weight_name, layer.axis), []).append(layer)
-    return {key: Grid(_weight_scales(layers, plan, params)) for key, layers in users.items()}
+    return {key: _weight_grid(layers, plan, params) for key, layers in users.items()}
 
 
-def _weight_scales(
-    users: list[Layer], plan: QuantizePlan, params: Mapping[ir.Value, Params]
+def _weight_grid(users: list[Layer], plan: QuantizePlan, params: Mapping[ir.Value, Params]) -> IntegerGrid:
+    finite(users[0].weight)
+    return Integer().fit(users[0].array(), adjust=lambda scales: _adjusted(scales, users, plan, params))
+
+
+def _adjusted(
+    scales: npt.NDArray[np.float32],
+    users: list[Layer],
+    plan: QuantizePlan,
+    params: Mapping[ir.Value, Params],
 ) -> npt.NDArray[np.float32]:
-    layer = users[0]
-    array = finite(layer.weight)
-    scales = weights.weight_scales(weights.channel_max(array, layer.axis))
+    """Weight scales that leave room for the biases of all layers that use them, and have no ties."""
     for user in users:
         bias = bias_of(user, scales.size)
         if bias is not None:
             scales = weights.grow_for_bias(scales, bias, params[input_of(user)][0])
-    output = output_of(layer, plan)
+    layer, output = users[0], output_of(users[0], plan)
     if len(users) > 1 or output not in params:
         return scales
     (input_scale, zero_point), output_scale = params[input_of(layer)], params[output][0]
     step = float(output_scale) / float(input_scale)
     largest_input = max(int(zero_point), U8_STEPS - int(zero_point))
-    limits = tie_free.denominators(weights.channel_sum(array, layer.axis) * largest_input / step)
+    limits = tie_free.denominators(weights.channel_sum(layer.array()) * largest_input / step)
     return (tie_free.odd_fraction(scales.astype(np.float64) / step, limits) * step).astype(np.float32)
 
 

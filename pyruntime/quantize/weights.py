@@ -15,16 +15,16 @@ Array = npt.NDArray[Any]
 BIAS_MAX = 1 << 30
 
 
-def channel_max(weight: Array, axis: int) -> npt.NDArray[np.float64]:
-    """Largest magnitude of each channel of `axis`, shape [channels]."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
+def channel_max(weight: Array) -> npt.NDArray[np.float64]:
+    """Largest magnitude of each output channel of a weight `[out, ...]`, shape [out]."""
+    others = tuple(range(1, weight.ndim))
     largest: npt.NDArray[np.float64] = np.abs(weight).max(axis=others, initial=0.0).astype(np.float64)
     return largest
 
 
-def channel_sum(weight: Array, axis: int) -> npt.NDArray[np.float64]:
-    """Sum of the magnitudes of each channel of `axis`, shape [channels]."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
+def channel_sum(weight: Array) -> npt.NDArray[np.float64]:
+    """Sum of the magnitudes of each output channel of a weight `[out, ...]`, shape [out]."""
+    others = tuple(range(1, weight.ndim))
     total: npt.NDArray[np.float64] = np.abs(weight).sum(axis=others, dtype=np.float64)
     return total
 
@@ -38,18 +38,6 @@ def weight_scales(largest: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     scales = largest / S8_MAX
     dead = scales < SMALLEST_SCALE
     return np.where(dead, np.min(scales[~dead], initial=1.0 / S8_MAX), scales).astype(np.float32)
-
-
-def quantize_weight(weight: Array, scales: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.int8]:
-    """`rne(weight / scale)` in [-127, 127]; zero stays zero."""
-    steps = scales.astype(np.float64).reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
-    return np.clip(np.rint(weight / steps), -S8_MAX, S8_MAX).astype(np.int8)
-
-
-def dequantize_weight(quantized: npt.NDArray[np.int8], scales: npt.NDArray[np.float32], axis: int) -> Array:
-    """`q * scale` in float32."""
-    shape = [-1 if i == axis else 1 for i in range(quantized.ndim)]
-    return quantized.astype(np.float32) * scales.reshape(shape)
 
 
 def grow_for_bias(

@@ -12,14 +12,14 @@ import onnx_ir as ir
 from pyruntime.columns import mean_input
 from pyruntime.evaluate import MakeRun, observe
 from pyruntime.layers import find_layers
-from pyruntime.quantize.grid import Grid
+from pyruntime.quantize.schemes import IntegerGrid
 from pyruntime.recover.common import get_bias, set_layer
 
 
 def correct_bias(
     model: ir.Model,
     data: Mapping[str, npt.NDArray[Any]],
-    grids: Mapping[tuple[str, int], Grid],
+    grids: Mapping[tuple[str, int], IntegerGrid],
     *,
     make_run: MakeRun | None = None,
 ) -> None:
@@ -49,7 +49,7 @@ def correct_bias(
 
 
 def bias_shift(
-    weight: npt.NDArray[Any], mean: npt.NDArray[np.float64], grid: Grid
+    weight: npt.NDArray[Any], mean: npt.NDArray[np.float64], grid: IntegerGrid
 ) -> npt.NDArray[np.float64]:
     """`(W - Wq) E[x]` per output channel.
 
@@ -59,7 +59,7 @@ def bias_shift(
         grid: of the weight.
     """
     flat = weight.reshape(len(weight), -1).astype(np.float64)
-    lost = flat - grid.round(flat, np.arange(flat.shape[1]))
+    lost = flat - grid.round(flat)
     by_group = lost.reshape(len(mean), -1, *weight.shape[1:])
     shift: npt.NDArray[np.float64] = np.einsum("goti,gti->go", by_group, mean).reshape(-1)
     return shift

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from pyruntime.columns import mean_input, sample_rows
 from pyruntime.evaluate import MakeRun, observe, sample_count
 from pyruntime.layers import Layer
-from pyruntime.quantize.grid import Grid
+from pyruntime.quantize.schemes import IntegerGrid
 from pyruntime.recover.common import Progress, get_bias, in_stages, own_layers, set_layer
 
 Array = npt.NDArray[Any]
@@ -45,7 +45,7 @@ class InputSums:
 def round_weights(
     model: ir.Model,
     data: Mapping[str, Array],
-    grids: Mapping[tuple[str, int], Grid],
+    grids: Mapping[tuple[str, int], IntegerGrid],
     *,
     stages: int = 1,
     make_run: MakeRun | None = None,
@@ -92,7 +92,7 @@ def _gather(
     return found
 
 
-def _round_layer(model: ir.Model, layer: Layer, sums: InputSums, grid: Grid) -> None:
+def _round_layer(model: ir.Model, layer: Layer, sums: InputSums, grid: IntegerGrid) -> None:
     weight = layer.array()
     moments, mean = np.asarray(sums.xx) / sums.rows, np.asarray(sums.mean) / sums.batches
     start = weight.reshape(len(moments), -1, moments.shape[1]).astype(np.float64)
@@ -109,7 +109,7 @@ def damped(moments: Array) -> Array:
     return moments + damping[:, None, None] * np.eye(moments.shape[1])
 
 
-def round_columns(hessian: Array, weight: Array, grid: Grid) -> Array:
+def round_columns(hessian: Array, weight: Array, grid: IntegerGrid) -> Array:
     """The weights on the grid, `[groups, rows, k]`.
 
     Args:

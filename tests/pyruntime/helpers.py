@@ -5,6 +5,7 @@ from onnx import helper
 from toolmodels import build, he
 
 from pyruntime.layers import find_layers
+from pyruntime.quantize.schemes.integer import RangeGrid
 
 
 def layer_of(rng, kernel=(), group=1, **attributes):
@@ -23,3 +24,9 @@ def layer_of(rng, kernel=(), group=1, **attributes):
 def _ends(spatial):
     sizes = [9, 8][:spatial]
     return {"x": ["N", 6, *sizes]}, {"y": ["N", 6, *["h", "w"][:spatial]]}
+
+
+def level_grid(scales, top=127):
+    """Levels `-top .. top` times the scale of each output channel."""
+    high = np.full(len(scales), top)
+    return RangeGrid(np.asarray(scales, np.float32), -high, high)

@@ -139,11 +139,14 @@ def test_layer_norm_of_nothing(shape: list[int], dtype: str) -> None:
     b = Builder(13)
     x, scale = b.input("f32", shape), b.constant(np.ones(shape[-1], np.float32))
     quantized = (0.03, 121) if dtype == "u8" else (None, None)
-    check_exact(b.finish(b.node("layer_norm", [x, scale], dtype, *quantized, axis=-1, epsilon=1e-5)), b.feed())
+    check_exact(
+        b.finish(b.node("layer_norm", [x, scale], dtype, *quantized, axis=-1, epsilon=1e-5)), b.feed()
+    )
 
 
 @pytest.mark.parametrize(
-    ("left", "right"), [([2, 3, 0], [2, 0, 4]), ([0, 3, 5], [0, 5, 4]), ([3, 0, 5], [3, 5, 4]), ([4, 5], [5, 0])]
+    ("left", "right"),
+    [([2, 3, 0], [2, 0, 4]), ([0, 3, 5], [0, 5, 4]), ([3, 0, 5], [3, 5, 4]), ([4, 5], [5, 0])],
 )
 def test_integer_matmul_of_nothing(left: list[int], right: list[int]) -> None:
     b = Builder(14)

@@ -129,7 +129,7 @@ def as_importance(importance: Array | None, matrix: Array) -> npt.NDArray[np.flo
 
 def largest(matrix: Array, per: str) -> npt.NDArray[np.float64]:
     """Largest magnitude of each channel; of the tensor, repeated, if `per` is "tensor"."""
-    found = channel_max(matrix, 0)
+    found = channel_max(matrix)
     return np.full_like(found, found.max(initial=0.0)) if per == "tensor" else found
 
 

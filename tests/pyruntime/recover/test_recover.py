@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import level_grid
 from onnx import helper
 from toolmodels import build, he, make_run, residual_net, shared_net, sqnr_db
 
@@ -9,7 +10,6 @@ from pyruntime import graph
 from pyruntime.evaluate import observe
 from pyruntime.layers import find_layers
 from pyruntime.prune import parse_spec, prune
-from pyruntime.quantize.grid import Grid
 from pyruntime.quantize.weights import channel_max, weight_scales
 from pyruntime.recover import correct_bias, match_statistics, update_pruned
 from pyruntime.recover.bias import bias_shift
@@ -34,7 +34,7 @@ def quality(model, reference, seed=99):
 def grids_of(model):
     """Grids whose level 127 is the largest magnitude of each channel."""
     return {
-        (layer.weight_name, layer.axis): Grid(weight_scales(channel_max(layer.array(), 0)))
+        (layer.weight_name, layer.axis): level_grid(weight_scales(channel_max(layer.array())))
         for layer in find_layers(model)
     }
 
@@ -154,7 +154,7 @@ def test_bias_shift_of_groups():
     weight = np.zeros((4, 1, 2), np.float32)
     weight[:, 0] = [[127, 0.4], [127, 0.3], [127, -0.4], [127, 0.6]]
     mean = np.array([[[0, 1.0]], [[0, 10.0]]])
-    grid = Grid(np.ones(4, np.float32))
+    grid = level_grid(np.ones(4, np.float32))
     np.testing.assert_allclose(bias_shift(weight, mean, grid), [0.4, 0.3, -4, -4], atol=1e-5)
 
 

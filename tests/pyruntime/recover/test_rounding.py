@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
+from helpers import level_grid
 from onnx import helper
 from toolmodels import build, he, make_run, residual_net, shared_net
 
 from pyruntime import graph
 from pyruntime.layers import find_layers
-from pyruntime.quantize.grid import Grid
 from pyruntime.quantize.weights import channel_max
 from pyruntime.recover.rounding import damped, round_columns, round_weights
 
 
 def coarse_grid(layer, levels=7):
-    return Grid((channel_max(layer.array(), 0) / levels).astype(np.float32))
+    return level_grid((channel_max(layer.array()) / levels).astype(np.float32))
 
 
 def grids_of(model):
@@ -35,8 +35,8 @@ def test_beats_rounding_to_nearest(groups, rows, columns):
     x = np.stack([correlated(rng, 4 * columns, columns) for _ in range(groups)])
     hessian = damped(x.transpose(0, 2, 1) @ x / x.shape[1])
     weight = rng.normal(size=(groups, rows, columns))
-    grid = Grid((np.abs(weight).max(axis=2).reshape(-1) / 7).astype(np.float32))
-    nearest = grid.round(weight.reshape(groups * rows, columns), np.arange(columns)).reshape(weight.shape)
+    grid = level_grid((np.abs(weight).max(axis=2).reshape(-1) / 7).astype(np.float32))
+    nearest = grid.round(weight.reshape(groups * rows, columns)).reshape(weight.shape)
     rounded = round_columns(hessian, weight, grid)
     ratio = error(hessian, weight, rounded) / max(error(hessian, weight, nearest), 1e-30)
     assert ratio < 0.7 if columns > 1 else ratio == pytest.approx(1.0, abs=1e-9)
@@ -48,7 +48,7 @@ def test_zeros_stay_zero():
     rng = np.random.default_rng(1)
     x = correlated(rng, 200, 20)
     weight = np.where(rng.random((1, 8, 20)) < 0.6, 0.0, rng.normal(size=(1, 8, 20)))
-    rounded = round_columns(damped((x.T @ x / 200)[None]), weight, Grid(np.full(8, 0.2, np.float32)))
+    rounded = round_columns(damped((x.T @ x / 200)[None]), weight, level_grid(np.full(8, 0.2, np.float32)))
     assert (rounded[weight == 0] == 0).all()
 
 
@@ -58,7 +58,7 @@ def test_dead_and_doubled_inputs():
     hessian = damped(moments)
     assert np.isfinite(np.linalg.inv(hessian)).all()
     weight = np.full((2, 1, 3), 0.4)
-    rounded = round_columns(hessian, weight, Grid(np.ones(2, np.float32)))
+    rounded = round_columns(hessian, weight, level_grid(np.ones(2, np.float32)))
     assert rounded[0].tolist() == [[0, 0, 0]]
     assert rounded[1].sum() == 1.0  # 3 * 0.4 = 1.2: the copies make up for each other
 
@@ -72,7 +72,7 @@ def test_a_network_loses_less_than_by_rounding_to_nearest(stages):
     model, nearest = graph.clone(reference), graph.clone(reference)
     for layer in find_layers(nearest):
         flat = layer.array().reshape(len(layer.array()), -1)
-        rounded = coarse_grid(layer).round(flat, np.arange(flat.shape[1])).astype(np.float32)
+        rounded = coarse_grid(layer).round(flat).astype(np.float32)
         graph.set_initializer(nearest, layer.weight, layer.stored(rounded.reshape(layer.array().shape)))
     grids = grids_of(model)
     round_weights(model, {"x": x[:64]}, grids, stages=stages, make_run=make_run)
@@ -80,7 +80,7 @@ def test_a_network_loses_less_than_by_rounding_to_nearest(stages):
     assert np.square(got - wanted).mean() < 0.6 * np.square(plain - wanted).mean()
     for layer in find_layers(model):
         flat = layer.array().reshape(len(layer.array()), -1)
-        again = grids[layer.weight_name, layer.axis].round(flat, np.arange(flat.shape[1]))
+        again = grids[layer.weight_name, layer.axis].round(flat)
         np.testing.assert_array_equal(again.astype(np.float32), flat)
 
 
