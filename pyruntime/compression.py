@@ -16,7 +16,7 @@ from pyruntime.frontends.onnx import load
 from pyruntime.layers import find_layers
 from pyruntime.lower import lower
 from pyruntime.pack import PackReport, write
-from pyruntime.program import Program
+from pyruntime.program import MOVEMENT, Program
 from pyruntime.prune import PruneReport, prune
 from pyruntime.quantize import (
     QuantizeReport,
@@ -35,22 +35,8 @@ if TYPE_CHECKING:
 
 Data = Mapping[str, npt.NDArray[Any]]
 
-# What may stay float in a strict network: the borders, and moving data.
-_NO_ARITHMETIC = (
-    "quantize",
-    "dequantize",
-    "cast",
-    "concat",
-    "slice",
-    "pad",
-    "reshape",
-    "flatten",
-    "squeeze",
-    "unsqueeze",
-    "transpose",
-    "expand",
-    "gather",
-)
+# What may stay float in a strict network: the borders, and moving data; a linear resize is arithmetic.
+_NO_ARITHMETIC = ("quantize", "dequantize", "cast", *(op for op in MOVEMENT if op != "resize"))
 
 
 class Progress(Protocol):

@@ -305,6 +305,7 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
 }
 
 Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& grid) const {
+  constexpr int64_t kDepthwisePixels = 8;  // a row of pixels is cut into pieces of at least so many
   int count = 0;
   const DepthwiseInt8Kernel* rows = depthwise_int8_kernels(&count);
   const int kh = static_cast<int>(shape_.kh), kw = static_cast<int>(shape_.kw);
@@ -319,8 +320,8 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
   });
   const double per_cycle = kernel.isa == Isa::scalar ? 1.0 : 16.0;
   const double cycles = static_cast<double>(grid.pixels() * shape_.taps() * channels) / per_cycle;
-  const LayerSplit split =
-      split_layer(grid, 1, channels, 64, 8, tasks_for_cycles(cycles, context.num_threads), false);
+  const LayerSplit split = split_layer(grid, 1, channels, 64, kDepthwisePixels,
+                                       tasks_for_cycles(cycles, context.num_threads), false);
   DepthwiseInt8Args base;
   base.x_row_stride = grid.x.row;
   base.x_col_stride = grid.x.col;

@@ -9,6 +9,7 @@ needs no such care; what the peer must agree with is our result for the same 7-b
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ def peer_entrants(packed: str, peers: Iterable[str], label: str, folder: Path) -
     Args:
         packed: path of the `.pyrt` file; it is also the group of entrants that run it as it is.
         label: follows the peer's name.
-        folder: where the ONNX file is written.
+        folder: the files are written to a new folder below it.
     """
     import onnx
 
@@ -37,14 +38,14 @@ def peer_entrants(packed: str, peers: Iterable[str], label: str, folder: Path) -
     from pyruntime.pack import write
 
     program, group = load_program(packed), packed
-    stem = f"{len(list(folder.iterdir()))}"
+    scratch = Path(tempfile.mkdtemp(dir=folder))
     entrants = []
     if not _adds_exactly():
         program, label = seven_bit_weights(program), f"{label} (7-bit weights)"
-        group = str(folder / f"{stem}_seven_bits.pyrt")
+        group = str(scratch / "seven_bits.pyrt")
         write(program, group)
         entrants.append(Entrant(f"pyruntime {label}", "pyruntime", group, group, timed=False))
-    onnx_file = str(folder / f"{stem}.onnx")
+    onnx_file = str(scratch / "qdq.onnx")
     onnx.save_model(to_onnx(program), onnx_file)
     return entrants + [Entrant(f"{peer} {label}", peer, onnx_file, group) for peer in peers]
 

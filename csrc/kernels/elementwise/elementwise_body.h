@@ -6,14 +6,9 @@
 #include <cstdint>
 
 #include "kernels/elementwise/elementwise.h"
+#include "kernels/ivdep.h"
 
 // The loops read index i of each input before they write index i, so y may equal an input (in place).
-#if defined(__clang__)
-#define PYRUNTIME_IVDEP _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define PYRUNTIME_IVDEP _Pragma("GCC ivdep")
-#endif
-
 namespace pyruntime {
 namespace {
 

@@ -2,13 +2,8 @@
 // the 16 partial sums for its ISA.
 #pragma once
 
+#include "kernels/ivdep.h"
 #include "kernels/layer_norm/layer_norm.h"
-
-#if defined(__clang__)
-#define PYRUNTIME_IVDEP _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define PYRUNTIME_IVDEP _Pragma("GCC ivdep")
-#endif
 
 namespace pyruntime {
 namespace {

@@ -2,13 +2,8 @@
 // this file.
 #pragma once
 
+#include "kernels/ivdep.h"
 #include "kernels/matmul_int8/matmul_int8.h"
-
-#if defined(__clang__)
-#define PYRUNTIME_IVDEP _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define PYRUNTIME_IVDEP _Pragma("GCC ivdep")
-#endif
 
 namespace pyruntime {
 namespace {

@@ -5,13 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/ivdep.h"
 #include "kernels/quantize/quantize.h"
-
-#if defined(__clang__)
-#define PYRUNTIME_IVDEP _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define PYRUNTIME_IVDEP _Pragma("GCC ivdep")
-#endif
 
 namespace pyruntime {
 namespace {
