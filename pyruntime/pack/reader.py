@@ -73,7 +73,10 @@ def _document(tensors: dict[str, Array], metadata: dict[str, str]) -> dict[str, 
     if kind != "pyrt":
         raise ValueError(f"metadata 'format' is {kind!r:.40}, expected 'pyrt'; not a .pyrt file")
     if version != str(FORMAT_VERSION):
-        raise ValueError(f"format_version {version!r:.20}, this reader knows {FORMAT_VERSION}")
+        # Version 1 stated its number elsewhere.
+        raise ValueError(
+            f"format version {version or 1!s:.20}, expected {FORMAT_VERSION}; compress the network again"
+        )
     try:
         document = json.loads(_inflate(_bytes(tensors, PROGRAM)), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
