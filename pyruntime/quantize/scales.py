@@ -125,6 +125,7 @@ def bias_of(layer: Layer, channels: int) -> npt.NDArray[Any] | None:
 
 
 def input_of(layer: Layer) -> ir.Value:
+    """The activation input of a layer."""
     value = layer.node.inputs[0]
     assert value is not None
     return value
@@ -140,6 +141,7 @@ def output_of(layer: Layer, plan: QuantizePlan) -> ir.Value:
 
 
 def finite(value: ir.Value) -> npt.NDArray[Any]:
+    """Array of a constant. Errors: ModelError if it is none, or holds NaN or infinity."""
     array = graph.constant(value)
     if array is None:
         raise ModelError(f"tensor '{value.name}': expected a constant")
