@@ -48,7 +48,7 @@ def observe(
     made = [name for name in dict.fromkeys(tensors) if name not in inputs]
     views = _views(model, made)
     run = (make_run or runtime)(with_outputs(model, made)) if made else None
-    for feed in batches(data, batch or batch_size(model, data), fixed=bool(_fixed_batch(model))):
+    for feed in batches(data, batch or batch_size(model, data), fixed=bool(fixed_batch(model))):
         found = {name: feed[name] for name in tensors if name in inputs}
         if run is not None:
             found.update(run(feed))
@@ -109,7 +109,7 @@ def batches(data: Mapping[str, Array], size: int, fixed: bool = False) -> Iterat
 
 def batch_size(model: ir.Model, data: Mapping[str, Array]) -> int:
     """Samples to run together: the model's own batch size where that is fixed, else what memory allows."""
-    fixed = _fixed_batch(model)
+    fixed = fixed_batch(model)
     if fixed:
         return fixed
     largest = max(int(np.prod(array.shape[1:])) for array in data.values())
@@ -141,7 +141,7 @@ def _rest(value: ir.Value) -> list[int | str]:
     return list(graph.dims(value) or [])[1:]
 
 
-def _fixed_batch(model: ir.Model) -> int:
+def fixed_batch(model: ir.Model) -> int:
     """The batch size the model insists on, 0 if any is welcome."""
     for value in model.graph.inputs:
         dims = graph.dims(value)

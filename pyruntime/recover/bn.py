@@ -7,7 +7,7 @@ the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from pyruntime.evaluate import MakeRun, observe
+from pyruntime.evaluate import MakeRun
 from pyruntime.layers import Layer
+from pyruntime.prefix import Prefix
 from pyruntime.recover.common import Progress, changed_layers, get_bias, set_layer
-
-# Each layer is measured once those before it are right: correcting two at once, the second would be corrected
-# for an error that the first no longer makes. So deep networks take many runs, and fewer samples for each.
-DEEP, DEEP_SAMPLES = 16, 128
 
 # A channel whose deviation fell below this part of the original carries no signal to scale up.
 MAX_GAIN = 4.0
@@ -56,38 +53,31 @@ def match_statistics(
     progress: Progress | None = None,
 ) -> None:
     """Fold `y' = (y - mean_q) std / std_q + mean` into weight and bias of every pruned layer, in place,
-    front to back.
+    front to back: each is measured once those before it are right.
 
     Args:
         model: the pruned float model.
         reference: the same model before pruning.
-        data: calibration data; of networks with more than `DEEP` pruned layers the first `DEEP_SAMPLES`.
+        data: calibration data.
     A channel that no longer varies keeps its weights and gets the right mean.
     """
     pairs = changed_layers(model, reference)
-    if len(pairs) > DEEP:
-        data = {name: array[:DEEP_SAMPLES] for name, array in data.items()}
-    wanted = _moments(reference, data, [original for _, original in pairs], make_run)
-    for number, (layer, _) in enumerate(pairs):
-        found = _moments(model, data, [layer], make_run)
-        if found[layer.name].count and wanted[layer.name].count:
-            _fold(model, layer, found[layer.name], wanted[layer.name])
+    now, then = Prefix(model, data, make_run), Prefix(reference, data, make_run)
+    for number, (layer, original) in enumerate(pairs):
+        found, wanted = _moments(layer, now), _moments(original, then)
+        if found.count and wanted.count:
+            _fold(model, layer, found, wanted)
         if progress is not None:
             progress(number + 1, len(pairs))
 
 
-def _moments(
-    model: ir.Model,
-    data: Mapping[str, npt.NDArray[Any]],
-    layers: Sequence[Layer],
-    make_run: MakeRun | None,
-) -> dict[str, Moments]:
-    """Moments of the outputs of the layers, by layer name."""
-    moments = {layer.name: Moments() for layer in layers}
-    names = [layer.node.outputs[0].name or "" for layer in layers]
-    for values in observe(model, data, names, make_run):
-        for layer, name in zip(layers, names, strict=True):
-            moments[layer.name].update(values[name], 1 if layer.node.op_type == "Conv" else -1)
+def _moments(layer: Layer, prefix: Prefix) -> Moments:
+    """Of the layer's outputs; moves the cut to just before it."""
+    prefix.advance(layer.node)
+    moments = Moments()
+    name = layer.node.outputs[0].name or ""
+    for values in prefix.values([name]):
+        moments.update(values[name], 1 if layer.node.op_type == "Conv" else -1)
     return moments
 
 

@@ -14,7 +14,7 @@ dropping the entries B of a row costs `w_B (H^-1_BB)^-1 w_B^T` once the others h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,12 @@ import onnx_ir as ir
 
 from pyruntime import graph
 from pyruntime.columns import sample_outputs, sample_rows
-from pyruntime.evaluate import MakeRun, batch_size, observe, sample_count
+from pyruntime.evaluate import MakeRun, batch_size, sample_count
 from pyruntime.layers import Layer
+from pyruntime.prefix import Prefix
 from pyruntime.prune.granularity import find
 from pyruntime.recover import solve
-from pyruntime.recover.common import Progress, changed_layers, get_bias, in_stages, set_layer
+from pyruntime.recover.common import Progress, changed_layers, get_bias, set_layer
 
 Array = npt.NDArray[Any]
 
@@ -67,7 +68,6 @@ class Task:
     original: Layer
     mask: npt.NDArray[np.bool_]
     partner: str = ""
-    sums: list[Sums] = field(default_factory=list)
 
 
 def update_pruned(
@@ -98,13 +98,16 @@ def update_pruned(
     ]
     for task in tasks:
         set_layer(model, task.layer, task.original.array(), None)
-    stages = in_stages(tasks)
-    for number, stage in enumerate(stages):
-        _gather(model, reference, data, stage, make_run)
-        for task in stage:
-            _update(model, task, granularities.get(task.layer.weight_name))
+    size = batch_size(reference, data)
+    now = Prefix(model, data, make_run, batch=size)
+    then = Prefix(reference, data, make_run, batch=size)
+    rows = -(-ROWS // max(1, sample_count(data)))
+    for number, task in enumerate(tasks):
+        now.advance(task.layer.node)
+        then.advance(task.original.node, past=True)
+        _update(model, task, _gather(task, now, then, rows), granularities.get(task.layer.weight_name))
         if progress is not None:
-            progress(number + 1, len(stages))
+            progress(number + 1, len(tasks))
 
 
 def _partner(layer: Layer, order: Mapping[ir.Node, int]) -> str:
@@ -120,52 +123,46 @@ def _partner(layer: Layer, order: Mapping[ir.Node, int]) -> str:
     return (other.name or "") if order[producer] < order[layer.node] else ""
 
 
-def _gather(
-    model: ir.Model,
-    reference: ir.Model,
-    data: Mapping[str, Array],
-    stage: Sequence[Task],
-    make_run: MakeRun | None,
-) -> None:
-    inputs = [_name(task.layer.node.inputs[0]) for task in stage]
-    outputs = [_name(task.original.node.outputs[0]) for task in stage]
-    partners = [task.partner for task in stage if task.partner]
-    rows = -(-ROWS // max(1, sample_count(data)))
-    for task in stage:
-        task.sums = [Sums() for _ in range(task.layer.groups)]
-    size = batch_size(reference, data)
-    now = observe(model, data, [*inputs, *partners], make_run, batch=size)
-    then = observe(reference, data, [*outputs, *partners], make_run, batch=size)
-    for batch, (values, values0) in enumerate(zip(now, then, strict=True)):
-        for task, source, result in zip(stage, inputs, outputs, strict=True):
-            x, y0 = values[source], values0[result]
-            if y0.size == 0:
-                continue
-            if task.partner and values[task.partner].shape == y0.shape:
-                y0 = y0 + (values0[task.partner] - values[task.partner])
-            count = rows * len(x)
-            x_rows = sample_rows(task.layer, x, count, np.random.default_rng((SEED, batch)))
-            y_rows = sample_outputs(task.layer, y0, count, np.random.default_rng((SEED, batch)))
-            for group, sums in enumerate(task.sums):
-                sums.update(x_rows[group], y_rows[group])
+def _gather(task: Task, now: Prefix, then: Prefix, rows: int) -> list[Sums]:
+    """Sums of each group of a layer, over `rows` positions of each sample.
+
+    Args:
+        now: the compressed network as far as the layer; then: the float network past it.
+    """
+    found = [Sums() for _ in range(task.layer.groups)]
+    source, result = _name(task.layer.node.inputs[0]), _name(task.original.node.outputs[0])
+    partner = [task.partner] if task.partner else []
+    pairs = zip(now.values([source, *partner]), then.values([result, *partner]), strict=True)
+    for batch, (values, values0) in enumerate(pairs):
+        x, y0 = values[source], values0[result]
+        if y0.size == 0:
+            continue
+        if task.partner and values[task.partner].shape == y0.shape:
+            y0 = y0 + (values0[task.partner] - values[task.partner])
+        count = rows * len(x)
+        x_rows = sample_rows(task.layer, x, count, np.random.default_rng((SEED, batch)))
+        y_rows = sample_outputs(task.layer, y0, count, np.random.default_rng((SEED, batch)))
+        for group, sums in enumerate(found):
+            sums.update(x_rows[group], y_rows[group])
+    return found
 
 
-def _update(model: ir.Model, task: Task, granularity: str | None) -> None:
+def _update(model: ir.Model, task: Task, found: Sequence[Sums], granularity: str | None) -> None:
     weight0, groups = task.original.array(), task.layer.groups
     rows = weight0.shape[0] // groups
     weight = np.where(task.mask, weight0, 0).astype(np.float64)
     bias = get_bias(task.original).copy()
-    for group, sums in enumerate(task.sums):
+    for group, sums in enumerate(found):
         if sums.count == 0:
             continue
         part = slice(group * rows, (group + 1) * rows)
         x, y, covariance, cross = sums.centred()
         problem = solve.Problem.of(covariance, cross, weight0[part].reshape(rows, -1).astype(np.float64))
-        kept = task.mask[part]
+        kept, start = task.mask[part], problem.weight0
         pattern = find(granularity) if granularity is not None else None
         if pattern is not None:
-            kept = solve.select(problem, pattern, kept)
-        new = solve.least_squares(problem, kept.reshape(rows, -1))
+            kept, start = solve.select(problem, pattern, kept)
+        new = solve.least_squares(problem, kept.reshape(rows, -1), start)
         if np.isfinite(new).all():
             weight[part] = new.reshape(kept.shape)
             bias[part] = y - new @ x

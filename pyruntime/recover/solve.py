@@ -15,9 +15,9 @@ Mask = npt.NDArray[np.bool_]
 
 DAMPING = 0.01  # of the mean diagonal
 ROUND_KEEP = 0.7  # of the groups still there, per round
-# Work of the last solve, in multiply-adds, beyond which it is done by iteration.
-EXACT_LIMIT = 5e11
-EXACT_STEPS, ROUND_STEPS = 60, 8
+FINAL_STEPS, ROUND_STEPS = 40, 8  # of conjugate gradients
+# Measured time of one multiply-add of an exact solve, in those of conjugate gradients.
+EXACT_PRICE = 4.0
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,16 @@ class Problem:
         return cls(hessian, cross + damping * weight0, weight0)
 
 
-def least_squares(problem: Problem, support: Mask) -> Float:
-    """Best weights of each row that are zero outside its support, `[rows, k]`."""
+def least_squares(problem: Problem, support: Mask, start: Float | None = None) -> Float:
+    """Best weights of each row that are zero outside its support, `[rows, k]`.
+
+    Exact where that is quicker than `improve` from `start` (default: the weights before pruning).
+    """
     if (support == support[:1]).all():
         return _shared_support(problem, np.flatnonzero(support.any(axis=0)))
     kept = support.sum(axis=1, dtype=np.float64)
-    if float((kept**3).sum()) / 3 > EXACT_LIMIT:
-        return improve(problem, support, problem.weight0, EXACT_STEPS)
+    if EXACT_PRICE * float((kept**3).sum()) / 3 > FINAL_STEPS * support.size * support.shape[1]:
+        return improve(problem, support, problem.weight0 if start is None else start, FINAL_STEPS)
     solution = np.zeros_like(problem.weight0)
     for row, keep in enumerate(support):
         index = np.flatnonzero(keep)
@@ -88,8 +91,9 @@ def improve(problem: Problem, support: Mask, start: Float, steps: int) -> Float:
     return solution.astype(np.float64)
 
 
-def select(problem: Problem, granularity: Granularity, mask: Mask) -> Mask:
-    """Support `[rows, taps, in]` chosen by what dropping a group costs, with as many groups as `mask` keeps.
+def select(problem: Problem, granularity: Granularity, mask: Mask) -> tuple[Mask, Float]:
+    """Support `[rows, taps, in]` chosen by what dropping a group costs, with as many groups as `mask` keeps,
+    and weights `[rows, k]` to start `least_squares` from.
 
     In rounds: each drops the cheapest groups and lets the survivors adapt before costs are taken anew. H^-1
     stays that of all inputs: an inverse for the survivors of each row costs far more and chooses no better.
@@ -100,7 +104,7 @@ def select(problem: Problem, granularity: Granularity, mask: Mask) -> Mask:
     weight = problem.target @ hessian_inverse
     inverse = _block_diagonal(hessian_inverse, blocks)
     if granularity.fixed:
-        return granularity.pattern(_costs(weight, inverse, blocks).reshape(shape))
+        return granularity.pattern(_costs(weight, inverse, blocks).reshape(shape)), weight
     alive = np.ones((shape[0], len(blocks)), bool)
     wanted = int(np.count_nonzero(granularity.group(mask.astype(np.float64))))
     for count in _schedule(alive.size, wanted):
@@ -109,7 +113,7 @@ def select(problem: Problem, granularity: Granularity, mask: Mask) -> Mask:
         support = granularity.spread(alive.reshape(shape[0], shape[1], -1), shape[2])
         if count > wanted:
             weight = improve(problem, support.reshape(shape[0], -1), weight, ROUND_STEPS)
-    return support
+    return support, weight
 
 
 def _schedule(total: int, wanted: int) -> list[int]:

@@ -80,8 +80,9 @@ def test_statistics_come_back():
     np.testing.assert_allclose(now.std(axis=0), then.std(axis=0), rtol=1e-2)
 
 
-def test_statistics_come_back_in_deep_networks():
-    """Each correction must see those before it: all statistics come back, not those of every n-th layer."""
+@pytest.mark.parametrize("step", [update_pruned, match_statistics])
+def test_means_come_back_in_deep_networks(step):
+    """Each correction must see those before it: all means come back, not those of every n-th layer."""
     rng = np.random.default_rng(3)
     depth, nodes, weights, last = 40, [], {}, "x"
     for i in range(depth):
@@ -94,8 +95,10 @@ def test_statistics_come_back_in_deep_networks():
     model = graph.clone(reference)
     prune(model, [parse_spec("weight=0.4,scope=layer")])
     x = data(32, shape=(6, 8, 8))
-    match_statistics(model, reference, {"x": x})
-    for name in ("c5", "c20", "c39"):
+    more = ({},) if step is update_pruned else ()
+    step(model, reference, {"x": x}, *more)
+    for number in (5, 6, 7, 20, 21, 39):
+        name = f"c{number}"
         (now,), (then,) = (list(observe(net, {"x": x}, [name])) for net in (model, reference))
         mean, std = then[name].mean(axis=(0, 2, 3)), then[name].std(axis=(0, 2, 3))
         np.testing.assert_allclose(now[name].mean(axis=(0, 2, 3)), mean, atol=0.02 * std.max())
