@@ -1,6 +1,6 @@
 """Rebuild `docs/results.md`: every recipe of `recipes.py` on the float networks of `bench/models`.
 
-    python -m bench.accuracy [--dataset FOLDER] [--output FILE] [--only GLOB]... [--quick]
+    python -m bench.accuracy [--dataset FOLDER] [--output FILE] [--only GLOB]... [--quick] [--record FILE]
 
 FOLDER holds the four idx files of Fashion-MNIST, as `*-ubyte.gz` (Debian: package `dataset-fashion-mnist`).
 Runs in the root folder of the checkout. Needs `pyruntime` with its tools, no torch.
@@ -41,6 +41,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help=f"one seed, the first {QUICK_IMAGES} test images"
     )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="keep what is measured in FILE; another run goes on from it",
+    )
     return parser.parse_args(arguments)
 
 
@@ -79,7 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
     def progress(text: str) -> None:
         print(f"{time.perf_counter() - start:6.0f} s  {text}", file=sys.stderr, flush=True)
 
-    bench = Bench(options.networks, train, test, SEEDS[:1] if options.quick else SEEDS, progress)
+    seeds = SEEDS[:1] if options.quick else SEEDS
+    bench = Bench(options.networks, train, test, seeds, progress, options.record)
     text = document(bench, measure(bench, rows))
     output = options.output
     if output is None and options.only is None and not options.quick:

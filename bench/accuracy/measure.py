@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,15 @@ class Summary:
 
 @dataclass
 class Bench:
-    """Measures recipes on networks; every (network, recipe, seed) once.
+    """Measures recipes on networks; every (network, recipe, seed) once, every file once.
 
     Attributes:
         folder: where `fashion_<network>.onnx` are.
         train: calibration images are drawn from these, without their labels.
         test: the images that count.
         seeds: of the draws.
+        record: file of cells measured so far, a line of JSON each; those of the same code, networks and
+            images are not measured again.
     """
 
     folder: Path
@@ -87,8 +90,17 @@ class Bench:
     test: Images
     seeds: Sequence[int]
     progress: Callable[[str], None] = lambda text: None
-    _cells: dict[tuple[str, str, int], Cell] = field(default_factory=dict)
+    record: Path | None = None
+    _cells: dict[str, Cell] = field(default_factory=dict)
+    _files: dict[str, Cell] = field(default_factory=dict)
     _float_logits: dict[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.record is not None and self.record.exists():
+            for line in self.record.read_text(encoding="utf-8").splitlines():
+                entry = json.loads(line)
+                key = entry.pop("key")
+                self._cells[key] = Cell(**entry)
 
     def path(self, network: str) -> Path:
         return self.folder / f"fashion_{network}.onnx"
@@ -111,15 +123,19 @@ class Bench:
         return Summary(reference, tuple(self.cell(network, recipe, seed) for seed in self.seeds))
 
     def cell(self, network: str, recipe: Mapping[str, Any], seed: int) -> Cell:
-        key = (
-            hashlib.sha256(self.path(network).read_bytes()).hexdigest(),
-            json.dumps(dict(recipe), sort_keys=True),
-            seed,
-        )
+        key = self._key(network, recipe, seed)
         if key not in self._cells:
             self.progress(f"{network}: {describe(recipe)}, seed {seed}")
-            self._cells[key] = self._measure(network, recipe, seed)
+            self._cells[key] = cell = self._measure(network, recipe, seed)
+            if self.record is not None:
+                with self.record.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"key": key, **asdict(cell)}) + "\n")
         return self._cells[key]
+
+    def _key(self, network: str, recipe: Mapping[str, Any], seed: int) -> str:
+        images = (len(self.train.pixels), self.test.pixels.shape, CALIBRATION_IMAGES)
+        text = json.dumps([dict(recipe), seed, images], sort_keys=True)
+        return hash_of(code_hash().encode(), self.path(network).read_bytes(), text.encode())
 
     def _measure(self, network: str, recipe: Mapping[str, Any], seed: int) -> Cell:
         model = prt.compress(
@@ -128,15 +144,33 @@ class Bench:
         with tempfile.TemporaryDirectory() as scratch:
             packed = Path(scratch) / "network.pyrt"
             model.save(packed)
-            size = packed.stat().st_size
-            found = logits(prt.InferenceSession(packed), self.test)
-        return Cell(percent_right(found, self.test), sqnr(self.float_logits(network), found), size)
+            content = hash_of(packed.read_bytes())
+            if content not in self._files:
+                found = logits(prt.InferenceSession(packed), self.test)
+                noise = sqnr(self.float_logits(network), found)
+                self._files[content] = Cell(percent_right(found, self.test), noise, packed.stat().st_size)
+        return self._files[content]
 
     def calibration(self, seed: int) -> Array:
         """The network's input f32 [N, 1, 28, 28] for a seeded random choice of training images."""
         count = min(CALIBRATION_IMAGES, len(self.train.pixels))
         chosen = np.random.default_rng(seed).choice(len(self.train.pixels), count, replace=False)
         return normalise(self.train.pixels[np.sort(chosen)])
+
+
+def hash_of(*parts: bytes) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(hashlib.sha256(part).digest())
+    return found.hexdigest()
+
+
+@functools.cache
+def code_hash() -> str:
+    """Of the installed package, sources and core."""
+    folder = Path(prt.__file__).parent
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".so", ".pyd"))
+    return hash_of(*(path.read_bytes() for path in files))
 
 
 def logits(session: prt.InferenceSession, images: Images) -> Array:

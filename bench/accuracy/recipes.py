@@ -47,9 +47,9 @@ def weights(amount: float, *, criterion: str = "magnitude", recover: tuple[str, 
     }
 
 
-def pruned(words: str, recover: tuple[str, ...] = ("obs", "bn")) -> Recipe:
-    """Pruned weights in float32."""
-    return {"prune": [words], "quantize": "none", "recover": list(recover)}
+def pruned(words: str, recover: tuple[str, ...] = ("obs", "bn"), quantize: str = "none") -> Recipe:
+    """Pruned, the rest in float32 or quantized."""
+    return {"prune": [words], "quantize": quantize, "recover": list(recover)}
 
 
 def quantized(words: str, recover: tuple[str, ...] = ()) -> Recipe:
@@ -57,35 +57,61 @@ def quantized(words: str, recover: tuple[str, ...] = ()) -> Recipe:
     return {"quantize": words, "recover": list(recover)}
 
 
+def beside(title: str, method: Recipe, baseline: Recipe) -> Row:
+    """A data-driven method on all networks, beside the naive way."""
+    return Row(title, NETWORKS, method, baseline=baseline)
+
+
+MAGNITUDE = weights(0.75)
+NEAREST = quantized("int8,calibrate=minmax")
+
 ROWS = [
     Row("int8 weights and activations", NETWORKS, quantized("int8", ("bias",)), limit=0.2),
     Row("50 % of the weights", RESNET_VGG, pruned("weight=0.5"), limit=0.3),
     Row("75 % of the weights", RESNET_VGG, pruned("weight=0.75"), limit=1.0),
     Row("2:4", RESNET_VGG, pruned("2:4"), limit=0.7),
     Row("50 % of the 1x4 blocks", RESNET_VGG, pruned("block4=0.5"), limit=0.7),
+    Row("channels removed, 30 % of the MACs", RESNET_VGG, pruned("filter,macs=0.3,criterion=obs"), limit=0.7),
+    Row("channels removed, 50 % of the MACs", RESNET_VGG, pruned("filter,macs=0.5,criterion=obs"), limit=2.0),
+    Row(
+        "int8, static activations, smoothed",
+        ("transformer",),
+        quantized("int8", ("smooth", "obs", "bias")),
+        limit=0.5,
+    ),
+    Row(
+        "50 % of the weights, int8",
+        ("transformer",),
+        pruned("weight=0.5", ("obs", "bn", "bias"), quantize="int8"),
+        limit=1.0,
+    ),
     # Data-driven methods beside the naive ones.
-    Row(
-        "OBS weight update, 75 % of the weights",
-        NETWORKS,
-        pruned("weight=0.75", ("obs",)),
-        baseline=pruned("weight=0.75", ()),
+    beside("Wanda criterion, 75 % of the weights", weights(0.75, criterion="wanda"), MAGNITUDE),
+    beside("Taylor criterion, 75 % of the weights", weights(0.75, criterion="taylor"), MAGNITUDE),
+    beside("OBS criterion, 75 % of the weights", weights(0.75, criterion="obs"), MAGNITUDE),
+    beside("OBS weight update, 75 % of the weights", weights(0.75, recover=("obs",)), MAGNITUDE),
+    beside("batch norm re-estimated, 75 % of the weights", weights(0.75, recover=("bn",)), MAGNITUDE),
+    beside(
+        "OBS weight update, 30 % of the MACs of channels",
+        pruned("filter,macs=0.3", ("obs",)),
+        pruned("filter,macs=0.3", ()),
     ),
-    Row(
-        "batch norm re-estimated, 75 % of the weights",
-        NETWORKS,
-        pruned("weight=0.75", ("bn",)),
-        baseline=pruned("weight=0.75", ()),
+    beside(
+        "OBS criterion, 30 % of the MACs of channels",
+        pruned("filter,macs=0.3,criterion=obs", ()),
+        pruned("filter,macs=0.3", ()),
     ),
-    Row(
-        "MSE ranges, int8",
-        NETWORKS,
-        quantized("int8,calibrate=mse"),
-        baseline=quantized("int8,calibrate=minmax"),
+    beside(
+        "Taylor criterion, 30 % of the MACs of channels",
+        pruned("filter,macs=0.3,criterion=taylor", ()),
+        pruned("filter,macs=0.3", ()),
     ),
-    Row(
-        "percentile ranges, int8",
-        NETWORKS,
-        quantized("int8,calibrate=percentile"),
-        baseline=quantized("int8,calibrate=minmax"),
-    ),
+    beside("MSE ranges, int8", quantized("int8,calibrate=mse"), NEAREST),
+    beside("percentile ranges, int8", quantized("int8,calibrate=percentile"), NEAREST),
+    beside("entropy ranges, int8", quantized("int8,calibrate=entropy"), NEAREST),
+    beside("averaged ranges, int8", quantized("int8,calibrate=average"), NEAREST),
+    beside("bias correction, int8", quantized("int8,calibrate=minmax", ("bias",)), NEAREST),
+    beside("rounding with error feedback, int8", quantized("int8,calibrate=minmax", ("obs",)), NEAREST),
+    beside("smoothing, int8", quantized("int8,calibrate=minmax", ("smooth",)), NEAREST),
+    beside("equalization, int8", quantized("int8,calibrate=minmax", ("equalize",)), NEAREST),
 ]

@@ -98,6 +98,19 @@ def test_every_cell_is_measured_once(dataset: Path) -> None:
     assert not entry.closer
 
 
+def test_a_run_goes_on_from_its_record(dataset: Path, tmp_path: Path) -> None:
+    recipe = {"quantize": "int8", "recover": []}
+    asked: list[str] = []
+    bench = make_bench(dataset)
+    bench.record = tmp_path / "cells.jsonl"
+    wanted = bench.summary(NETWORK, recipe)
+    resumed = measure.Bench(bench.folder, bench.train, bench.test, (0, 1), asked.append, bench.record)
+    found = resumed.summary(NETWORK, recipe)
+    assert found.cells[0] == wanted.cells[0]
+    asked_cells = [text for text in asked if "seed" in text]
+    assert asked_cells == [f"{NETWORK}: --quantize int8 --recover none, seed 1"]
+
+
 def test_calibration_images_differ_by_seed_and_not_by_run(dataset: Path) -> None:
     bench = make_bench(dataset)
     few = measure.Bench(
