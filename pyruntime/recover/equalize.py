@@ -8,6 +8,7 @@ relative to its tensor, `s_i = sqrt(r1_i / r2_i)` makes both `sqrt(r1_i r2_i)`.
 The network computes the same, with one reservation: a Clip at 6 (ReLU6) clips a channel at `6 s_i` of its
 old units. Channels that reach the bound on the calibration data therefore keep a common scale, and the
 others are scaled up to the bound at most: no value of the calibration data is clipped that was not before.
+Then offsets of channels are absorbed by the biases behind them (`absorb`), which keeps to the same rule.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import onnx_ir as ir
 
 from pyruntime import graph
 from pyruntime.evaluate import MakeRun, observe
+from pyruntime.recover.absorb import absorb
 from pyruntime.recover.common import own_layers
 from pyruntime.recover.spans import Float, Span, by_channel, by_input, find_spans, input_factors, rescale
 
@@ -41,13 +43,14 @@ def equalize(
 
     Args:
         model: canonical float model, pruned or not; zero weights stay zero.
-        data: calibration data; only networks with clipped activations need it.
+        data: calibration data.
     """
     spans = [span for span in find_spans(model) if any(_is_layer(node) for node in span.producers)]
     limits = clip_ratios(model, spans, data, make_run)
     scales = _solve(model, spans, limits)
     for span, scale in zip(spans, scales, strict=True):
         rescale(model, span, scale)
+    absorb(model, data, make_run=make_run)
 
 
 def _is_layer(node: ir.Node) -> bool:

@@ -249,6 +249,11 @@ def rescale(model: ir.Model, span: Span, scale: Float) -> None:
         weight = layer.array()
         scaled = by_input(layer, weight) * input_factors(layer, scale)
         set_layer(model, layer, scaled.reshape(weight.shape), None)
+    rename(model, span)
+
+
+def rename(model: ir.Model, span: Span) -> None:
+    """Give the tensors of a span names that say that they are no longer those of the float network."""
     for value in span.tensors:
         if not (value.name or "").endswith(RESCALED):
             value.name = graph.unique_name(model, f"{value.name}{RESCALED}")
