@@ -77,6 +77,20 @@ def mean_input(layer: Layer, x: Array) -> Array:
     return mean
 
 
+def mean_output(layer: Layer, y: Array) -> Array:
+    """Mean of an output of the layer over samples and positions, `[out]`, float64."""
+    last = np.moveaxis(y, 1, -1) if layer.node.op_type == "Conv" else y
+    mean: Array = last.reshape(-1, last.shape[-1]).mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def second_moments(layer: Layer, x: Array) -> Array:
+    """Mean over samples and positions of the square of what each weight multiplies, `[out, taps * in]`."""
+    squares = mean_input(layer, np.square(x, dtype=np.float64))
+    per_group = layer.array().shape[0] // len(squares)
+    return np.repeat(squares.reshape(len(squares), -1), per_group, axis=0)
+
+
 def choose(total: int, count: int, generator: np.random.Generator) -> npt.NDArray[np.intp]:
     """`min(total, count)` different indices below `total`, ascending."""
     if count >= total:

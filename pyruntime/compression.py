@@ -20,15 +20,26 @@ from pyruntime.program import MOVEMENT, Program
 from pyruntime.prune import PruneReport, prune
 from pyruntime.quantize import (
     QuantizeReport,
-    QuantizeSpec,
+    Range,
+    assign,
     calibrate,
     fuse_attention,
     insert_qdq,
     make_plan,
     weight_grids,
 )
+from pyruntime.quantize.schemes import Integer
 from pyruntime.recipe import Recipe
-from pyruntime.recover import correct_bias, equalize, match_statistics, round_weights, smooth, update_pruned
+from pyruntime.recover import (
+    correct_bias,
+    equalize,
+    input_moments,
+    match_statistics,
+    round_weights,
+    smooth,
+    update_pruned,
+)
+from pyruntime.recover.common import MAX_STAGES
 
 if TYPE_CHECKING:
     import onnx
@@ -37,6 +48,11 @@ Data = Mapping[str, npt.NDArray[Any]]
 
 # What may stay float in a strict network: the borders, and moving data; a linear resize is arithmetic.
 _NO_ARITHMETIC = ("quantize", "dequantize", "cast", *(op for op in MOVEMENT if op != "resize"))
+
+
+# With fewer bits the layers are rounded in stages, each on what the ones before became, and refined.
+SEQUENTIAL_BITS = 8
+SWEEPS = 3
 
 
 class Progress(Protocol):
@@ -119,9 +135,8 @@ def compress(
     reference = load(model)
     data = None if calibration is None else calibration_data.check(reference, calibration)
     steps = plan.recover_steps(calibrated=data is not None)
-    quantize = plan.quantize_spec()
     prequantized = _is_quantized(reference)
-    _check_plan(plan, steps, quantize, data, prequantized)
+    _check_plan(plan, steps, data, prequantized)
     report = CompressReport(plan, steps, samples=0 if data is None else calibration_data.samples(data))
     result = graph.clone(reference)
     _prune(result, reference, plan, data, report, progress)
@@ -129,26 +144,23 @@ def compress(
         equalize(result, data)
     if data is not None and "smooth" in steps:
         smooth(result, data)
-    if quantize.scheme == "int8" and not prequantized:
-        assert data is not None
-        report.quantize = _quantize(result, data, quantize, steps, progress)
+    if not prequantized:
+        report.quantize = _quantize(result, data, plan, steps, progress)
     program = lower(result, notes=report.notes)
-    if strict and quantize.scheme != "none":
+    if strict and (plan.quantizes or prequantized):
         _check_strict(program)
     return CompressedModel(result, program, report)
 
 
-def _check_plan(
-    plan: Recipe, steps: tuple[str, ...], quantize: QuantizeSpec, data: Data | None, prequantized: bool
-) -> None:
+def _check_plan(plan: Recipe, steps: tuple[str, ...], data: Data | None, prequantized: bool) -> None:
     example = "pass calibration={input name: array of samples}, or an .npz file of such arrays"
     if prequantized and plan.prune:
         raise ModelError("the model is already quantized; prune the float model it was made from")
-    if quantize.scheme == "int8" and data is None and not prequantized:
-        raise DataError(f"int8 needs calibration data to choose activation scales; {example}")
+    if data is None and not prequantized and any(spec.integer for spec in plan.quantize_specs()):
+        raise DataError(f"{plan.quantize} needs calibration data to choose activation scales; {example}")
     if steps and data is None:
         raise DataError(f"recover '{steps[0]}' needs calibration data; {example}")
-    if plan.recover is not None and "bias" in steps and quantize.scheme == "none":
+    if plan.recover is not None and "bias" in steps and not plan.quantizes:
         raise OptionError("recover 'bias' makes up for quantization, and quantize is 'none'; leave one out")
 
 
@@ -181,23 +193,42 @@ def _prune(
 
 def _quantize(
     model: ir.Model,
-    data: Data,
-    spec: QuantizeSpec,
+    data: Data | None,
+    recipe: Recipe,
     steps: tuple[str, ...],
     progress: Progress | None,
-) -> QuantizeReport:
-    fuse_attention(model)
-    total, stage = calibration_data.samples(data), _stage(progress, "calibrate")
-    ranges = calibrate(
-        model, data, spec, make_plan(model).names, progress=lambda done: stage(done, total) if stage else None
-    )
-    grids = weight_grids(model, ranges)
+) -> QuantizeReport | None:
+    """Quantize the model in place; None if the recipe leaves every weight in float32."""
+    spec = recipe.quantize_spec()
+    assignment = assign(model, spec, recipe.layer_specs())
+    if not assignment.schemes:
+        return None
+    if assignment.integer:
+        fuse_attention(model)
+    ranges: dict[str, Range] = {}
+    names = make_plan(model, assignment).names
+    if data is not None and names:
+        total, stage = calibration_data.samples(data), _stage(progress, "calibrate")
+        ranges = calibrate(
+            model, data, spec, names, progress=lambda done: stage(done, total) if stage else None
+        )
+    importance = None
+    if (
+        data is not None
+        and "obs" in steps
+        and any(scheme != Integer() for scheme in assignment.schemes.values())
+    ):
+        importance = input_moments(model, data)
+    grids = weight_grids(model, ranges, assignment, importance)
     originals = {layer.weight_name: layer.stored(layer.array()) for layer in find_layers(model)}
-    if "obs" in steps:
-        round_weights(model, data, grids, progress=_stage(progress, "round weights"))
-    elif "bias" in steps:
+    if data is not None and "obs" in steps:
+        low = any(scheme.bits < SEQUENTIAL_BITS for scheme in assignment.schemes.values())
+        stages, sweeps = (MAX_STAGES, SWEEPS) if low else (1, 0)
+        stage = _stage(progress, "round weights")
+        round_weights(model, data, grids, stages=stages, sweeps=sweeps, progress=stage)
+    elif data is not None and "bias" in steps:
         correct_bias(model, data, grids)
-    return insert_qdq(model, ranges, grids, originals)
+    return insert_qdq(model, ranges, grids, originals, assignment)
 
 
 def _stage(progress: Progress | None, name: str) -> Any:

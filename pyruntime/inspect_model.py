@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from pyruntime.compare import compare_programs, tensor_name
 from pyruntime.loading import check_exists, is_onnx, load_data, load_program
+from pyruntime.minifloat import find_format
 from pyruntime.pack import read_stored
 from pyruntime.program import MOVEMENT, Node, Program
 from pyruntime.session import InferenceSession, SessionOptions
@@ -34,8 +37,8 @@ def inspect_file(
     Returns `file, file_bytes, isa, num_threads, inputs, outputs, layers, float_layers, total`; a layer has
     `name, op, weight_shape, output_shape, scheme, sparsity, dead_rows, bits, bytes, codec, kernel, isa,
     precision`: sparsity is the share of weights that are zero, dead_rows the number of output channels whose
-    weights all are, bits the width one stored weight has when decoded, bytes what all constants of the layer
-    occupy in the file.
+    weights all are, bits what the scheme gives one weight, bytes what all constants of the layer occupy in
+    the file, precision what it is executed in.
     """
     program, stored = _load(path)
     session = InferenceSession(program, options)
@@ -97,6 +100,23 @@ def _load(path: str | os.PathLike[str]) -> tuple[Program, dict[str, tuple[str, i
     return program, {name: (entry.codec, entry.bytes) for name, entry in stored.items()}
 
 
+def scheme_bits(scheme: str, dtype: str) -> float:
+    """Bits of one weight by the text of its scheme; of its dtype if the text names none."""
+    integer, shared, drawn = (
+        re.search(text, scheme) for text in (r"\bint(\d)", r"codebook=(\d+)", r"hashed=(\S+)")
+    )
+    if integer is not None:
+        return int(integer[1])
+    if shared is not None:
+        return math.ceil(math.log2(int(shared[1])))
+    if drawn is not None:
+        return 8 * float(drawn[1])
+    try:
+        return find_format(scheme.partition(" ")[0]).bits
+    except ValueError:
+        return BITS[dtype]
+
+
 def _layer(
     program: Program, node: Node, kernel: dict[str, Any], stored: dict[str, tuple[str, int]]
 ) -> dict[str, Any]:
@@ -117,7 +137,7 @@ def _layer(
         "scheme": (weight.scheme or program.dtype(weight.name)) if weight is not None else None,
         "sparsity": sparsity,
         "dead_rows": dead_rows,
-        "bits": BITS[program.dtype(weight.name)] if weight is not None else None,
+        "bits": scheme_bits(weight.scheme, program.dtype(weight.name)) if weight is not None else None,
         "bytes": sum(stored[name][1] for name in names if name in stored),
         "codec": stored[main][0] if main in stored else None,
         "kernel": kernel.get("kernel", ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pyruntime import spec as words
 from pyruntime.errors import OptionError
 from pyruntime.prune.spec import PruneSpec
 from pyruntime.prune.spec import parse_spec as parse_prune
-from pyruntime.quantize.spec import QuantizeSpec
+from pyruntime.quantize.spec import QuantizeSpec, parse_layer
 from pyruntime.quantize.spec import parse_spec as parse_quantize
 from pyruntime.recover.spec import parse_steps
 
@@ -29,6 +29,8 @@ class Recipe:
     Attributes:
         prune: words of `--prune`, applied in order, e.g. `["block4=0.75,exclude=stem*"]`.
         quantize: word of `--quantize`.
+        layers: layer or weight name, or a pattern of either -> word of `--quantize` for these layers alone,
+            e.g. `{"head*": "int8", "block*.conv2": "int4,group=32"}`; of several that match, the last counts.
         recover: words of `--recover`. None leaves the choice to us, given calibration data: `obs, bn` if the
             network is pruned, `obs, bias` if it is quantized. An empty list means none.
     Errors: OptionError for a word that is unknown, not built yet or out of range.
@@ -36,6 +38,7 @@ class Recipe:
 
     prune: Sequence[str] = ()
     quantize: str = "int8"
+    layers: Mapping[str, str] = field(default_factory=dict)
     recover: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
@@ -43,7 +46,8 @@ class Recipe:
         if self.recover is not None:
             object.__setattr__(self, "recover", _texts(self.recover, "recover", separator=","))
         self.prune_specs()
-        self.quantize_spec()
+        object.__setattr__(self, "layers", _rules(self.layers))
+        self.quantize_specs()
         self.recover_steps(calibrated=False)
 
     def prune_specs(self) -> list[PruneSpec]:
@@ -52,6 +56,19 @@ class Recipe:
     def quantize_spec(self) -> QuantizeSpec:
         return parse_quantize(self.quantize)
 
+    def layer_specs(self) -> dict[str, QuantizeSpec]:
+        """What `layers` asks for."""
+        return {pattern: parse_layer(text, pattern) for pattern, text in self.layers.items()}
+
+    def quantize_specs(self) -> list[QuantizeSpec]:
+        """Everything that some layer may get."""
+        return [self.quantize_spec(), *self.layer_specs().values()]
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether any weight may leave float32."""
+        return any(spec.scheme is not None for spec in self.quantize_specs())
+
     def recover_steps(self, calibrated: bool) -> tuple[str, ...]:
         """The steps to run; `calibrated` says whether there is calibration data."""
         if self.recover is not None:
@@ -59,7 +76,7 @@ class Recipe:
         if not calibrated:
             return ()
         pruned = ("obs", "bn") if self.prune else ()
-        quantized = () if self.quantize_spec().scheme == "none" else ("obs", "bias")
+        quantized = ("obs", "bias") if self.quantizes else ()
         return parse_steps((*pruned, *quantized))
 
     @classmethod
@@ -100,6 +117,17 @@ def _texts(value: object, name: str, separator: str | None) -> tuple[str, ...]:
     if separator is None:
         return tuple(entries)
     return tuple(word.strip() for entry in entries for word in entry.split(separator) if word.strip())
+
+
+def _rules(value: object) -> dict[str, str]:
+    """The entry `layers`, checked."""
+    fits = isinstance(value, Mapping) and all(
+        isinstance(text, str) for entry in value.items() for text in entry
+    )
+    if not fits:
+        raise OptionError(f"recipe: entry 'layers' is {value!r}; expected layer names and their schemes")
+    assert isinstance(value, Mapping)
+    return dict(value)
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

@@ -35,6 +35,9 @@ def summary(program: Program, report: CompressReport) -> str:
     if report.prune is not None:
         skipped = [f"{row.node} ({row.skipped})" for row in report.prune.layers if row.skipped]
         lines += [f"not pruned: {', '.join(skipped)}"] if skipped else []
+    if report.quantize is not None:
+        decoded = [row.node for row in report.quantize.layers if not row.integer]
+        lines += [f"weights decoded when loading, run in float32: {', '.join(decoded)}"] if decoded else []
     if report.quantize is not None and report.quantize.float_nodes:
         lines.append(f"left in float: {', '.join(report.quantize.float_nodes)}")
     lines += [f"runs in float: {note}" for note in report.notes]

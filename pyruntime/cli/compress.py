@@ -16,8 +16,12 @@ Prune and quantize a float ONNX network and pack it into one .pyrt file.
                  channels removed: filter=0.3 | channel=0.3 | filter,macs=0.5 | channel,macs=0.5;
                  options after commas: scope=global|layer, exclude=GLOB, only=GLOB, round_to=16,
                  criterion=magnitude|l1|random|geometric_median|bn_scale|taylor|wanda|obs
---quantize SPEC  int8 (default) | none (stay in float32); options after commas:
-                 calibrate=minmax|average|percentile|entropy|mse
+--quantize SPEC  run on integers: int8 (default) | int2 .. int7 | int4,group=32 | pow2 | codebook=16 |
+                 hashed=0.5; decoded when loading, run in float32: fp16 | bf16 | fp8_e4m3 | fp8_e5m2 | fp:E.M;
+                 none (stay in float32); options after commas:
+                 calibrate=minmax|average|percentile|entropy|mse, activations=u8|float (weights alone),
+                 ends=int8|same (first and last layer; int8 by default for up to 4 bits),
+                 per=channel|tensor, symmetric=yes|no (int2 .. int7)
 --recover LIST   comma list of: obs, bn, equalize, smooth, bias
 """
 

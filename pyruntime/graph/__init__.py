@@ -34,6 +34,7 @@ from pyruntime.graph.nodes import (
     unique_name,
 )
 from pyruntime.graph.shapes import dims, infer_shapes, rank
+from pyruntime.graph.storage import set_storage, storage_of
 from pyruntime.graph.view import has_view, set_view, viewed
 
 __all__ = [
@@ -62,8 +63,10 @@ __all__ = [
     "save",
     "set_attribute",
     "set_initializer",
+    "set_storage",
     "set_view",
     "sole_consumer",
+    "storage_of",
     "to_proto",
     "to_standard",
     "topological_nodes",

@@ -124,21 +124,30 @@ class Context:
         """Describes an intermediate value that the model does not name."""
         return self.value(self.fresh(base), "f32" if params is None else "u8", self.shape(like), params)
 
-    def constant(self, base: str, array: Array, scheme: str = "") -> str:
+    def constant(
+        self, base: str, array: Array, scheme: str = "", storage: dict[str, Any] | None = None
+    ) -> str:
         """Adds a constant under a fresh name."""
         name = self.fresh(base)
         dtype_name(array.dtype)
         self.program.constants[name] = Constant(
-            name, np.ascontiguousarray(array).reshape(array.shape), scheme
+            name, np.ascontiguousarray(array).reshape(array.shape), scheme, storage or {}
         )
         return name
 
-    def shared_constant(self, source: ir.Value, form: str, array: Array, scheme: str) -> str:
+    def shared_constant(
+        self,
+        source: ir.Value,
+        form: str,
+        array: Array,
+        scheme: str,
+        storage: dict[str, Any] | None = None,
+    ) -> str:
         """Adds a constant once per tensor of the model and form: a weight of two layers is stored once."""
         key = (source, form)
         if key not in self._constants:
             self._constants[key] = self.constant(
-                f"{source.name}_{form}" if form else f"{source.name}", array, scheme
+                f"{source.name}_{form}" if form else f"{source.name}", array, scheme, storage
             )
         return self._constants[key]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from pyruntime.graph import constant, get_int, get_ints
+from pyruntime.graph import constant, get_int, get_ints, storage_of
 from pyruntime.lower.context import Context
 from pyruntime.lower.quantization import Operand, Params, operand_of, real_constant, spread, to_float32
 from pyruntime.program import Array
@@ -204,8 +204,10 @@ def emit_integer(
     layer, node = found.layer, found.layer.node
     x = context.u8_input(found.x, node)
     form = "transposed" if layer.transposed else ""
-    scheme = "int8 per_channel" if np.unique(found.scales).size > 1 else "int8 per_tensor"
-    weight = context.shared_constant(found.weight_source, form, found.weight, scheme)
+    scheme, storage = storage_of(found.weight_source)
+    if not scheme:
+        scheme = "int8 per_channel" if np.unique(found.scales).size > 1 else "int8 per_tensor"
+    weight = context.shared_constant(found.weight_source, form, found.weight, scheme, storage)
     step = 1.0 if out is None else out.scale
     bias = np.zeros(found.weight.shape[0]) if found.bias is None else found.bias
     multiplier = to_float32(found.x.params.scale * found.scales / step)
@@ -222,6 +224,22 @@ def emit_integer(
     context.node(node, layer.op, inputs, output, {**layer.attributes, **rest})
 
 
+def _float_storage(layer: Layer) -> tuple[str, dict[str, Any]]:
+    """Scheme and storage of a weight that is executed in float32."""
+    node = layer.weight.producer()
+    if node is None:
+        scheme, storage = storage_of(layer.weight)
+        return scheme or "f32", storage
+    source = node.inputs[0]
+    assert source is not None
+    scheme, storage = storage_of(source)
+    found = _integer_weight(layer, node)
+    if not isinstance(found, str):
+        codes, scales = found
+        storage = {**storage, "codes": codes, "scales": scales.astype(np.float32)}
+    return f"{scheme} in f32" if scheme else "f32 dequantized", storage
+
+
 def emit_float(
     context: Context, layer: Layer, output: str, attributes: dict[str, Any], residual: ir.Value | None = None
 ) -> None:
@@ -230,9 +248,9 @@ def emit_float(
     array, bias = real_constant(layer.weight), float_bias(layer)
     assert array is not None
     array = np.ascontiguousarray(array.T) if layer.transposed else array
-    dequantized = constant(layer.weight) is None
-    scheme = "f32 dequantized" if dequantized else "f32"
-    weight = context.shared_constant(layer.weight, "transposed" if layer.transposed else "", array, scheme)
+    scheme, storage = _float_storage(layer)
+    form = "transposed" if layer.transposed else ""
+    weight = context.shared_constant(layer.weight, form, array, scheme, storage)
     inputs = [context.float_input(layer.x), weight]
     inputs.append("" if bias is None else context.constant(f"{node.name}_bias", bias, "f32"))
     if residual is not None:

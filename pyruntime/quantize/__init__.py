@@ -1,5 +1,6 @@
 """Quantization: choose ranges from data, write them into the model as QuantizeLinear and DequantizeLinear."""
 
+from pyruntime.quantize.assignment import Assignment, assign, uniform
 from pyruntime.quantize.attention import fuse_attention
 from pyruntime.quantize.calibrate import calibrate
 from pyruntime.quantize.insert import LayerQuantization, QuantizeReport, insert_qdq
@@ -9,16 +10,19 @@ from pyruntime.quantize.scales import Grids, weight_grids
 from pyruntime.quantize.spec import QuantizeSpec, parse_spec
 
 __all__ = [
+    "Assignment",
     "Grids",
     "LayerQuantization",
     "QuantizePlan",
     "QuantizeReport",
     "QuantizeSpec",
     "Range",
+    "assign",
     "calibrate",
     "fuse_attention",
     "insert_qdq",
     "make_plan",
     "parse_spec",
+    "uniform",
     "weight_grids",
 ]

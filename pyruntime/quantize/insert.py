@@ -13,6 +13,7 @@ import onnx_ir as ir
 from pyruntime import graph
 from pyruntime.layers import Layer, find_layers
 from pyruntime.quantize import weights
+from pyruntime.quantize.assignment import Assignment, uniform
 from pyruntime.quantize.plan import ELEMENTWISE, QuantizePlan, is_mask, make_plan
 from pyruntime.quantize.ranges import Range, activation_params, quantize_u8
 from pyruntime.quantize.scales import (
@@ -24,7 +25,7 @@ from pyruntime.quantize.scales import (
     tensor_params,
     weight_grids,
 )
-from pyruntime.quantize.schemes import IntegerGrid
+from pyruntime.quantize.schemes import Grid, IntegerGrid
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,17 @@ class LayerQuantization:
     """What became of one layer.
 
     Attributes:
+        scheme: of the weight, for people.
+        integer: the layer runs on integers; else its weight is decoded when loading and it runs in float32.
         sqnr_db: of the dequantized against the float weight.
-        float_bias: the bias stayed float32, because its integer form would have been worse.
+        float_bias: the bias stayed float32 though the layer runs on integers, because its integer form would
+            have been worse.
     """
 
     node: str
     weight: str
+    scheme: str
+    integer: bool
     sqnr_db: float
     float_bias: bool
 
@@ -55,26 +61,33 @@ def insert_qdq(
     ranges: Mapping[str, Range],
     grids: Grids | None = None,
     originals: Mapping[str, npt.NDArray[Any]] | None = None,
+    assignment: Assignment | None = None,
 ) -> QuantizeReport:
-    """Quantize a canonical float model in place: u8 activations per tensor, s8 weights per output channel.
+    """Quantize a canonical float model in place: u8 activations per tensor, weights on their grids.
 
     Every tensor between integer operators gets a QuantizeLinear and a DequantizeLinear (after a Relu or
     Clip, never before it); weights and biases become integer initializers with a DequantizeLinear. The
     dequantized tensor takes over the name of the float one. Operators that move data share scale and zero
-    point between inputs and output.
+    point between inputs and output. A weight without an integer form becomes its exact float32 one. What
+    ONNX cannot say of a weight's form rides as metadata on its initializer (`graph.set_storage`).
 
     Args:
-        ranges: of every tensor in `make_plan(model).names`.
+        ranges: of every tensor in `make_plan(model, assignment).names`.
         grids: what `weight_grids` made before the weights were rounded; None if they were not.
+        assignment: None stands for int8 everywhere.
         originals: weights by name as they were before that, for the report.
     Errors: DataError if a range is missing; ModelError if a weight is not finite.
     """
-    plan = make_plan(model)
-    params = tensor_params(plan, ranges)
-    quantized = _QuantizedWeights(model, plan, params, grids or weight_grids(model, ranges), originals or {})
+    assignment = assignment or uniform(model)
+    plan = make_plan(model, assignment)
+    params = tensor_params(plan, ranges, assignment)
+    if grids is None:
+        grids = weight_grids(model, ranges, assignment)
+    quantized = _QuantizedWeights(model, plan, params, grids, originals or {}, assignment)
     report = QuantizeReport()
     for layer in find_layers(model):
-        report.layers.append(quantized.apply(layer))
+        if layer.name in assignment.schemes:
+            report.layers.append(quantized.apply(layer))
     report.float_nodes = [
         graph.label(node) for node in graph.topological_nodes(model) if _stays_float(node, plan)
     ]
@@ -164,31 +177,44 @@ class _QuantizedWeights:
         params: Mapping[ir.Value, Params],
         grids: Grids,
         originals: Mapping[str, npt.NDArray[Any]],
+        assignment: Assignment,
     ) -> None:
         self._model = model
         self._params = params
         self._grids = grids
         self._originals = originals
+        self._assignment = assignment
         self._outputs = {layer.node: output_of(layer, plan) for layer in find_layers(model)}
         self._done: dict[tuple[str, int], tuple[ir.Value, float]] = {}
 
     def apply(self, layer: Layer) -> LayerQuantization:
         key = (layer.weight_name, layer.axis)
-        grid = self._grids[key]
+        grid, scheme = self._grids[key], self._assignment.schemes[layer.name].label
         if key not in self._done:
-            self._done[key] = self._quantize(layer, grid)
-        dequantized, sqnr = self._done[key]
-        layer.node.replace_input_with(1, dequantized)
-        float_bias = self._apply_bias(layer, grid.scales)
-        return LayerQuantization(layer.name, layer.weight_name, sqnr, float_bias)
+            self._done[key] = self._quantize(layer, grid, scheme)
+        weight, sqnr = self._done[key]
+        layer.node.replace_input_with(1, weight)
+        integer = layer.name in self._assignment.integer
+        float_bias = integer and isinstance(grid, IntegerGrid) and self._apply_bias(layer, grid.scales)
+        return LayerQuantization(layer.name, layer.weight_name, scheme, integer, sqnr, float_bias)
 
-    def _quantize(self, layer: Layer, grid: IntegerGrid) -> tuple[ir.Value, float]:
-        weight = layer.array()
-        codes = grid.codes(weight.reshape(len(weight), -1)).reshape(weight.shape)
+    def _quantize(self, layer: Layer, grid: Grid, scheme: str) -> tuple[ir.Value, float]:
+        """The weight on its grid, and its SQNR in dB."""
+        weight, name = layer.array(), layer.weight_name
+        flat = weight.reshape(len(weight), -1)
+        original = self._originals.get(name, layer.stored(weight))
+        if not isinstance(grid, IntegerGrid):
+            rounded = layer.stored(grid.round(flat).reshape(weight.shape))
+            value = graph.add_initializer(self._model, f"{name}_quantized", rounded)
+            graph.set_storage(value, scheme, grid.storage)
+            return value, weights.sqnr_db(original, rounded)
+        codes = grid.codes(flat).reshape(weight.shape)
         restored = layer.stored(codes.astype(np.float32) * grid.scales[:, None, None])
-        sqnr = weights.sqnr_db(self._originals.get(layer.weight_name, layer.stored(weight)), restored)
-        integers = layer.stored(codes)
-        return self._dequantized(layer.node, layer.weight_name, integers, grid.scales, layer.axis), sqnr
+        value = self._dequantized(layer.node, name, layer.stored(codes), grid.scales, layer.axis)
+        dequantize = value.producer()
+        assert dequantize is not None and dequantize.inputs[0] is not None
+        graph.set_storage(dequantize.inputs[0], scheme, grid.storage)
+        return value, weights.sqnr_db(original, restored)
 
     def _apply_bias(self, layer: Layer, scales: npt.NDArray[np.float32]) -> bool:
         bias = bias_of(layer, scales.size)

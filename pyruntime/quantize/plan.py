@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from pyruntime import graph
 from pyruntime.layers import as_layer
+from pyruntime.quantize.assignment import Assignment
 from pyruntime.quantize.ranges import Range, activation_params, quantize_u8
 from pyruntime.quantize.weights import sqnr_db
 
@@ -61,16 +62,17 @@ class QuantizePlan:
         return [value.name or "" for group in self.sources for value in group]
 
 
-def make_plan(model: ir.Model) -> QuantizePlan:
+def make_plan(model: ir.Model, assignment: Assignment | None = None) -> QuantizePlan:
     """Plan for a canonical float model.
 
-    A Conv or Gemm runs on integers whatever surrounds it, a product of two computed tensors or an attention
-    if its operands come from integers. Other operators do if all their inputs come from integers and an
-    integer operator reads their result: so tails (softmax, the last sum before an output) and islands of
-    float (the residual stream between layer norms) stay float, and the last layer gives float.
+    A layer that is assigned to integers (None: all are) runs on them whatever surrounds it, a product of two
+    computed tensors or an attention if its operands come from integers. Other operators do if all their
+    inputs come from integers and an integer operator reads their result: so tails (softmax, the last sum
+    before an output) and islands of float (the residual stream between layer norms) stay float, and the last
+    layer gives float.
     """
     order = graph.topological_nodes(model)
-    nodes = _wanted(order, _able(order))
+    nodes = _wanted(order, _able(order, assignment))
     tensors = _tensors(model, order, nodes)
     plan = QuantizePlan(nodes, tensors)
     plan.groups = _groups(order, nodes, tensors)
@@ -81,10 +83,15 @@ def make_plan(model: ir.Model) -> QuantizePlan:
     return plan
 
 
-def _able(order: list[ir.Node]) -> set[ir.Node]:
+def _able(order: list[ir.Node], assignment: Assignment | None) -> set[ir.Node]:
     able: set[ir.Node] = set()
     for node in order:
-        if as_layer(node) is not None or (_has_integer_form(node) and _reads_integers(node, able)):
+        layer = as_layer(node)
+        if layer is not None:
+            fits = assignment is None or layer.name in assignment.integer
+        else:
+            fits = _has_integer_form(node) and _reads_integers(node, able)
+        if fits:
             able.add(node)
     return able
 

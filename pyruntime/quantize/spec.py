@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyruntime import spec as words
 from pyruntime.errors import OptionError
 from pyruntime.quantize.observers import OBSERVERS
+from pyruntime.quantize.schemes import Integer, Scheme, parse_scheme
 
-SCHEMES = ("int8", "none")
-SCHEMES_LATER = re.compile(
-    r"int[2-7]|pow2|fp16|bf16|fp8_e4m3|fp8_e5m2|fp:.*|codebook|hashed|mixed|group|bits|drop"
-)
 DEFAULT_OBSERVER = "mse"
+DEFAULT_SCHEME = Integer()
+NONE = "none"
+# Weights of up to this many bits leave the first and the last layer, which few weights buy much accuracy, to
+# int8.
+ENDS_BITS = 4
+ENDS = ("int8", "same")
 
 
 @dataclass(frozen=True)
@@ -21,33 +23,70 @@ class QuantizeSpec:
     """What `--quantize` asks for.
 
     Attributes:
-        scheme: `int8` (weights s8, symmetric, per output channel; activations u8 per tensor) or `none` (stay
-        float). calibrate: the observer that chooses activation ranges, a key of `observers.OBSERVERS`.
+        scheme: of the weights; None leaves them float32.
+        calibrate: the observer that chooses activation ranges, a key of `observers.OBSERVERS`.
+        activations: `u8` (static, per tensor: layers run on integers) or `float` (weights are decoded when
+            loading, layers run in float32). Always `float` for a scheme without integers.
+        ends: whether layers with nothing before or nothing after them get int8 weights instead.
     """
 
-    scheme: str = "int8"
+    scheme: Scheme | None = DEFAULT_SCHEME
     calibrate: str = DEFAULT_OBSERVER
+    activations: str = "u8"
+    ends: bool = False
+
+    @property
+    def integer(self) -> bool:
+        """Whether layers run on integers."""
+        return self.scheme is not None and self.activations == "u8"
 
 
 def parse_spec(text: str) -> QuantizeSpec:
-    """`int8` or `none`, then options: `calibrate=minmax|average|percentile|entropy|mse`, `activations=u8`.
+    """`none`, or a scheme (`schemes.SCHEMES`) and its options, with `calibrate=minmax|average|...`,
+    `activations=u8|float` and `ends=int8|same`.
 
     Errors: OptionError, one line that lists what is valid.
     """
     head, options = words.split(text, "--quantize")
-    what = f"--quantize '{text}': "
-    name = head.partition("=")[0].strip()
-    later = (name,) if SCHEMES_LATER.fullmatch(name) else ()
-    scheme = words.choose(name, SCHEMES, what + "scheme", later)
-    if name != head:
-        raise OptionError(f"{what}scheme '{name}' takes no value; write just '{name}'")
-    calibrate = DEFAULT_OBSERVER
+    what = f"--quantize '{text}'"
+    name, equals, _ = head.partition("=")
+    if name.strip() == NONE:
+        if equals:
+            raise OptionError(f"{what}: scheme 'none' takes no value; write just 'none'")
+        for key, _ in options:
+            raise OptionError(f"{what}: option '{key}' has no effect with 'none'; leave it out")
+        return QuantizeSpec(None, activations="float")
+    own, rest = _own(options, what)
+    scheme = parse_scheme(head, rest, what)
+    calibrate = words.choose(own.get("calibrate", DEFAULT_OBSERVER), OBSERVERS, f"{what}: observer")
+    wanted = own.get("activations", "u8" if scheme.integer else "float")
+    activations = words.choose(wanted, ("u8", "float"), f"{what}: activations", later=("s8",))
+    if activations != "float" and not scheme.integer:
+        raise OptionError(f"{what}: {scheme.label} weights run in float32; write activations=float")
+    if "calibrate" in own and activations == "float":
+        raise OptionError(f"{what}: option 'calibrate' has no effect with float activations; leave it out")
+    small = scheme.bits <= ENDS_BITS
+    ends = words.choose(own.get("ends", "int8" if small else "same"), ENDS, f"{what}: ends")
+    return QuantizeSpec(scheme, calibrate, activations, ends == "int8")
+
+
+def parse_layer(text: str, layer: str) -> QuantizeSpec:
+    """As `parse_spec`, for some layers alone. Errors: OptionError that names them."""
+    try:
+        return replace(parse_spec(text), ends=False)
+    except OptionError as error:
+        raise OptionError(f"layers: '{layer}': {error}") from None
+
+
+def _own(options: list[tuple[str, str]], what: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """The options that are not the scheme's, and those that are."""
+    own: dict[str, str] = {}
+    rest = []
     for key, value in options:
-        words.choose(key, ("calibrate", "activations"), what + "option")
-        if scheme == "none":
-            raise OptionError(f"{what}option '{key}' has no effect with 'none'; leave it out")
-        if key == "calibrate":
-            calibrate = words.choose(value, OBSERVERS, what + "observer")
+        if key not in ("calibrate", "activations", "ends"):
+            rest.append((key, value))
+        elif key in own:
+            raise OptionError(f"{what}: option '{key}' is given twice")
         else:
-            words.choose(value, ("u8",), what + "activations", later=("s8", "float"))
-    return QuantizeSpec(scheme, calibrate)
+            own[key] = value
+    return own, rest

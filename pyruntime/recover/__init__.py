@@ -3,6 +3,7 @@
 from pyruntime.recover.bias import correct_bias
 from pyruntime.recover.bn import match_statistics
 from pyruntime.recover.equalize import equalize
+from pyruntime.recover.moments import input_moments
 from pyruntime.recover.obs import update_pruned
 from pyruntime.recover.rounding import round_weights
 from pyruntime.recover.smooth import smooth
@@ -12,6 +13,7 @@ __all__ = [
     "STEPS",
     "correct_bias",
     "equalize",
+    "input_moments",
     "match_statistics",
     "parse_steps",
     "round_weights",

@@ -12,14 +12,14 @@ import onnx_ir as ir
 from pyruntime.columns import mean_input
 from pyruntime.evaluate import MakeRun, observe
 from pyruntime.layers import find_layers
-from pyruntime.quantize.schemes import IntegerGrid
+from pyruntime.quantize.schemes import Grid
 from pyruntime.recover.common import get_bias, set_layer
 
 
 def correct_bias(
     model: ir.Model,
     data: Mapping[str, npt.NDArray[Any]],
-    grids: Mapping[tuple[str, int], IntegerGrid],
+    grids: Mapping[tuple[str, int], Grid],
     *,
     make_run: MakeRun | None = None,
 ) -> None:
@@ -49,7 +49,7 @@ def correct_bias(
 
 
 def bias_shift(
-    weight: npt.NDArray[Any], mean: npt.NDArray[np.float64], grid: IntegerGrid
+    weight: npt.NDArray[Any], mean: npt.NDArray[np.float64], grid: Grid
 ) -> npt.NDArray[np.float64]:
     """`(W - Wq) E[x]` per output channel.
 

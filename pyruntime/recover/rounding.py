@@ -1,31 +1,37 @@
 """Round weights to their grid with error feedback: what one column loses, the columns after it take over.
 
-For each output channel, with H the damped second moment of the layer's inputs, the rounded weights approach
-the minimum of `(w - w0) H (w - w0)^T` column by column (GPTQ, Frantar et al. 2023, algorithm 1): round column
-i, then move the columns not yet rounded by the error times row i of the Cholesky factor of H^-1. Columns with
-more signal go first. Weights that are zero stay zero. The bias takes back what is left of the shift of the
-mean.
+For each output channel, with H the damped covariance of the layer's inputs and w0 the weights that give the
+wanted outputs on these inputs, the rounded weights approach the minimum of `(w - w0) H (w - w0)^T`:
+
+1. column by column (GPTQ, Frantar et al. 2023, algorithm 1): round column i, then move the columns not yet
+   rounded by the error times row i of the Cholesky factor of H^-1; columns with more signal go first;
+2. then by coordinate descent: each weight in turn takes the point of the grid that is best given all others.
+
+In several stages a layer sees the inputs that the layers before it, already rounded, give it, while the
+wanted outputs stay those of the float network. Weights that are zero stay zero. The bias takes back what is
+left of the shift of the mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from pyruntime.columns import mean_input, sample_rows
-from pyruntime.evaluate import MakeRun, observe, sample_count
+from pyruntime import graph
+from pyruntime.columns import mean_input, mean_output, sample_outputs, sample_rows
+from pyruntime.evaluate import MakeRun, batch_size, observe, sample_count
 from pyruntime.layers import Layer
-from pyruntime.quantize.schemes import IntegerGrid
+from pyruntime.quantize.schemes import Grid
+from pyruntime.recover import solve
 from pyruntime.recover.common import Progress, get_bias, in_stages, own_layers, set_layer
 
 Array = npt.NDArray[Any]
 
-DAMPING = 0.01  # of the mean diagonal
 COLUMNS = 128  # rounded before the rest of the columns learns of their errors
 # Input rows of a layer with k columns: enough for a covariance of full rank, and for its small ones too.
 ROWS_PER_COLUMN, LEAST_ROWS = 4, 1 << 10
@@ -33,83 +39,165 @@ SEED = 0
 
 
 @dataclass
-class InputSums:
-    """Of one layer: second moments `[groups, k, k]` over rows, mean `[groups, taps, in]` over batches."""
+class Moments:
+    """Of one group of a layer: sums over input rows x `[k]` and wanted outputs y `[out]`; float64."""
 
-    rows: int = 0
+    count: int = 0
+    x: Array | float = 0.0
+    y: Array | float = 0.0
     xx: Array | float = 0.0
-    batches: int = 0
-    mean: Array | float = 0.0
+    yx: Array | float = 0.0
+
+    def update(self, x: Array, y: Array | None) -> None:
+        """Args: x: rows `[n, k]`; y: `[n, out]`, None if the float layer is to be had on the same inputs."""
+        self.count += len(x)
+        self.x = self.x + x.sum(axis=0, dtype=np.float64)
+        self.xx = self.xx + (x.T @ x).astype(np.float64)
+        if y is not None:
+            self.y = self.y + y.sum(axis=0, dtype=np.float64)
+            self.yx = self.yx + (y.T @ x).astype(np.float64)
+
+    def target(self, weight: Array, centred: bool) -> tuple[Array, Array]:
+        """Damped second moment of x `[k, k]`, and the weights `[out, k]` that give the wanted outputs best.
+
+        Args: weight: `[out, k]`, of the float layer; centred: a bias takes up the means.
+        """
+        x, xx = np.asarray(self.x) / self.count, np.asarray(self.xx) / self.count
+        if centred:
+            xx = xx - np.outer(x, x)
+        if not np.ndim(self.yx):
+            return solve.Problem.of(xx, weight @ xx, weight).hessian, weight
+        yx = np.asarray(self.yx) / self.count
+        if centred:
+            yx = yx - np.outer(np.asarray(self.y) / self.count, x)
+        problem = solve.Problem.of(xx, yx, weight)
+        return problem.hessian, solve.least_squares(problem, weight != 0)
+
+
+@dataclass
+class Task:
+    """One layer: its form in the float network, the tensor its output is summed with ("" if none), and what
+    the data tells: moments of a choice of rows for each group, sums of the mean input `[groups, taps, in]`
+    and of the mean wanted output `[out]` over all samples.
+    """
+
+    layer: Layer
+    original: Layer
+    partner: str
+    moments: list[Moments] = field(default_factory=list)
+    samples: int = 0
+    x: Array | float = 0.0
+    y: Array | float = 0.0
 
 
 def round_weights(
     model: ir.Model,
     data: Mapping[str, Array],
-    grids: Mapping[tuple[str, int], IntegerGrid],
+    grids: Mapping[tuple[str, int], Grid],
     *,
     stages: int = 1,
+    sweeps: int = 0,
     make_run: MakeRun | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Put every weight of a float model that is about to be quantized on its grid, in place.
+    """Put every weight of a float model that has a grid on it, in place.
 
     Args:
         data: calibration data.
         grids: by weight name and axis of the output channels.
         stages: in how many runs of the network; a layer sees what the layers of earlier stages became. For
             8 bits one is enough.
+        sweeps: of coordinate descent; for 8 bits not worth their time.
     Weights that several layers share stay as they are.
     """
-    parts = in_stages(list(own_layers(model).values()), stages)
-    for number, layers in enumerate(parts):
-        found = _gather(model, data, layers, make_run)
-        for layer, sums in zip(layers, found, strict=True):
-            if sums.rows:
-                _round_layer(model, layer, sums, grids[layer.weight_name, layer.axis])
+    reference = graph.clone(model)
+    originals = own_layers(reference)
+    order = {node: index for index, node in enumerate(graph.topological_nodes(model))}
+    tasks = [
+        Task(layer, originals[name], _partner(layer, order))
+        for name, layer in own_layers(model).items()
+        if (layer.weight_name, layer.axis) in grids
+    ]
+    parts = in_stages(tasks, stages)
+    for number, part in enumerate(parts):
+        _gather(model, None if number == 0 else reference, data, part, make_run)
+        for task in part:
+            _round_layer(model, task, grids[task.layer.weight_name, task.layer.axis], sweeps)
         if progress is not None:
             progress(number + 1, len(parts))
 
 
+def _partner(layer: Layer, order: Mapping[ir.Node, int]) -> str:
+    """The tensor that the layer's output is summed with, if it is made before the layer runs."""
+    reader = graph.sole_consumer(layer.node.outputs[0])
+    if reader is None or reader.op_type != "Add":
+        return ""
+    (other,) = (value for value in reader.inputs if value is not layer.node.outputs[0])
+    producer = None if other is None else other.producer()
+    if other is None or producer is None or order[producer] > order[layer.node]:
+        return ""
+    return other.name or ""
+
+
 def _gather(
-    model: ir.Model, data: Mapping[str, Array], layers: Sequence[Layer], make_run: MakeRun | None
-) -> list[InputSums]:
-    found = [InputSums() for _ in layers]
-    names = [value.name or "" for value in (layer.node.inputs[0] for layer in layers) if value is not None]
-    samples = max(1, sample_count(data))
-    for batch, values in enumerate(observe(model, data, names, make_run)):
-        for layer, name, sums in zip(layers, names, found, strict=True):
-            x = values[name]
-            columns = layer.array()[0].size
-            wanted = max(LEAST_ROWS, ROWS_PER_COLUMN * columns)
-            generator = np.random.default_rng((SEED, batch))
-            rows = sample_rows(layer, x, -(-wanted * len(x) // samples), generator)
-            if rows.shape[1] == 0:
+    model: ir.Model,
+    reference: ir.Model | None,
+    data: Mapping[str, Array],
+    tasks: Sequence[Task],
+    make_run: MakeRun | None,
+) -> None:
+    """Moments of the tasks; without a reference the layers before are still those of the float network."""
+    inputs = [_name(task.layer.node.inputs[0]) for task in tasks]
+    outputs = [_name(task.original.node.outputs[0]) for task in tasks]
+    partners = [task.partner for task in tasks if task.partner and reference is not None]
+    samples, size = max(1, sample_count(data)), batch_size(model, data)
+    for task in tasks:
+        task.moments = [Moments() for _ in range(task.layer.groups)]
+    now = observe(model, data, [*inputs, *partners], make_run, batch=size)
+    then = (
+        None if reference is None else observe(reference, data, [*outputs, *partners], make_run, batch=size)
+    )
+    for batch, values in enumerate(now):
+        wanted = None if then is None else next(then)
+        for task, source, result in zip(tasks, inputs, outputs, strict=True):
+            x = values[source]
+            rows = max(LEAST_ROWS, ROWS_PER_COLUMN * task.layer.array()[0].size)
+            count = -(-rows * len(x) // samples)
+            x_rows = sample_rows(task.layer, x, count, np.random.default_rng((SEED, batch)))
+            if x_rows.shape[1] == 0:
                 continue
-            sums.rows += rows.shape[1]
-            sums.xx = sums.xx + (rows.transpose(0, 2, 1) @ rows).astype(np.float64)
-            sums.batches += 1
-            sums.mean = sums.mean + mean_input(layer, x)
-    return found
+            task.samples += len(x)
+            task.x = task.x + mean_input(task.layer, x) * len(x)
+            y_rows = None
+            if wanted is not None:
+                y = wanted[result]
+                if task.partner and values[task.partner].shape == y.shape:
+                    y = y + (wanted[task.partner] - values[task.partner])
+                task.y = task.y + mean_output(task.layer, y) * len(x)
+                y_rows = sample_outputs(task.layer, y, count, np.random.default_rng((SEED, batch)))
+            for group, moments in enumerate(task.moments):
+                moments.update(x_rows[group], None if y_rows is None else y_rows[group])
 
 
-def _round_layer(model: ir.Model, layer: Layer, sums: InputSums, grid: IntegerGrid) -> None:
-    weight = layer.array()
-    moments, mean = np.asarray(sums.xx) / sums.rows, np.asarray(sums.mean) / sums.batches
-    start = weight.reshape(len(moments), -1, moments.shape[1]).astype(np.float64)
-    rounded = round_columns(damped(moments), start, grid)
-    shift = np.einsum("gok,gk->go", start - rounded, mean.reshape(len(moments), -1)).reshape(-1)
-    if np.isfinite(rounded).all() and np.isfinite(shift).all():
-        set_layer(model, layer, rounded.reshape(weight.shape), get_bias(layer) + shift)
+def _round_layer(model: ir.Model, task: Task, grid: Grid, sweeps: int) -> None:
+    if not task.samples:
+        return
+    layer, weight = task.layer, task.original.array()
+    start = weight.reshape(layer.groups, -1, weight[0].size).astype(np.float64)
+    centred = layer.node.op_type != "MatMul"
+    found = [moments.target(old, centred) for moments, old in zip(task.moments, start, strict=True)]
+    hessian, target = (np.stack(parts) for parts in zip(*found, strict=True))
+    rounded = refine_columns(hessian, target, round_columns(hessian, target, grid), grid, sweeps)
+    x = (np.asarray(task.x) / task.samples).reshape(layer.groups, -1)
+    if np.ndim(task.y):
+        bias = np.asarray(task.y) / task.samples - np.einsum("gok,gk->go", rounded, x).reshape(-1)
+    else:
+        bias = get_bias(task.original) + np.einsum("gok,gk->go", start - rounded, x).reshape(-1)
+    if np.isfinite(rounded).all() and np.isfinite(bias).all():
+        set_layer(model, layer, rounded.reshape(weight.shape), bias)
 
 
-def damped(moments: Array) -> Array:
-    """H `[groups, k, k]` with an inverse also where inputs are constant or copies of each other."""
-    mean = np.einsum("gkk->gk", moments).mean(axis=1)
-    damping = np.where(mean > 0, DAMPING * mean, 1.0)
-    return moments + damping[:, None, None] * np.eye(moments.shape[1])
-
-
-def round_columns(hessian: Array, weight: Array, grid: IntegerGrid) -> Array:
+def round_columns(hessian: Array, weight: Array, grid: Grid) -> Array:
     """The weights on the grid, `[groups, rows, k]`.
 
     Args:
@@ -117,9 +205,10 @@ def round_columns(hessian: Array, weight: Array, grid: IntegerGrid) -> Array:
         weight: `[groups, rows, k]`; the output channels of the grid are groups times rows.
     """
     groups, rows, size = weight.shape
+    if grid.fixed:
+        return grid.round(weight.reshape(-1, size)).astype(np.float64).reshape(weight.shape)
     order = np.argsort(-np.einsum("gkk->k", hessian), kind="stable")
-    inverse = np.linalg.inv(hessian[:, order[:, None], order[None, :]])
-    upper = np.linalg.cholesky(inverse).transpose(0, 2, 1)
+    upper = _inverse_factor(hessian[:, order[:, None], order[None, :]])
     current = weight[:, :, order]
     kept = current != 0
     rounded = np.empty_like(current)
@@ -136,3 +225,49 @@ def round_columns(hessian: Array, weight: Array, grid: IntegerGrid) -> Array:
     result = np.empty_like(rounded)
     result[:, :, order] = rounded
     return result
+
+
+def _inverse_factor(hessian: Array) -> Array:
+    """Upper U with `U^T U = H^-1`, `[groups, k, k]`: the inverse of the upper factor of `H = V V^T`."""
+    backwards = hessian[:, ::-1, ::-1]
+    diagonal = np.einsum("gkk->gk", hessian).mean(axis=1)[:, None, None] * np.eye(hessian.shape[1])
+    for damping in (0.0, 0.01, 0.1):
+        try:
+            factor = np.linalg.cholesky(backwards + damping * diagonal)
+        except np.linalg.LinAlgError:
+            continue
+        upper: Array = np.linalg.inv(factor[:, ::-1, ::-1])
+        return upper
+    only: Array = np.sqrt(1 / np.maximum(diagonal, 1e-30)) * np.eye(hessian.shape[1])
+    return only
+
+
+def refine_columns(hessian: Array, weight: Array, rounded: Array, grid: Grid, sweeps: int) -> Array:
+    """Rounded weights `[groups, rows, k]` that are no worse: each in turn takes its best point of the grid.
+
+    Args: as `round_columns`; rounded: the start, on the grid.
+    """
+    groups, rows, size = weight.shape
+    diagonal = np.einsum("gkk->gk", hessian)
+    kept = weight != 0
+    rounded = rounded.copy()
+    slope = (rounded - weight) @ hessian
+    for _ in range(0 if grid.fixed else sweeps):
+        before = rounded.copy()
+        for first in range(0, size, COLUMNS):
+            part = slice(first, min(first + COLUMNS, size))
+            near = slope[:, :, part].copy()
+            for i in range(part.start, part.stop):
+                best = rounded[:, :, i] - near[:, :, i - first] / diagonal[:, i, None]
+                column = grid.round(best.reshape(-1, 1), np.array([i])).reshape(groups, rows)
+                step = np.where(kept[:, :, i], column - rounded[:, :, i], 0.0)
+                near += step[:, :, None] * hessian[:, i, None, part]
+                rounded[:, :, i] += step
+            slope += (rounded[:, :, part] - before[:, :, part]) @ hessian[:, part]
+        if np.array_equal(before, rounded):
+            break
+    return rounded
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else value.name or ""

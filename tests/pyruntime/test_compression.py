@@ -212,12 +212,17 @@ def test_a_network_of_fixed_batch(x):
             "'obs' needs calibration",
         ),
         ("int4", OptionError, "expected one of: int8, float"),
-        ({"quantize": "int4"}, OptionError, "not built yet"),
+        ({"quantize": "int4"}, DataError, "int4 needs calibration data"),
+        (
+            {"layers": {"nothing*": "int4"}},
+            OptionError,
+            r"no layer matches 'nothing\*'; the layers are: stem",
+        ),
     ],
 )
-def test_wrong_recipes(model, recipe, error, says):
+def test_wrong_recipes(model, x, recipe, error, says):
     with pytest.raises(error, match=says):
-        compress(model, recipe)
+        compress(model, recipe, {"x": x} if "layers" in recipe else None)
 
 
 def test_bias_without_quantization_is_refused(model, x):

@@ -5,6 +5,7 @@ import pytest
 from pyruntime.errors import OptionError
 from pyruntime.prune.spec import PruneSpec
 from pyruntime.prune.spec import parse_spec as parse_prune
+from pyruntime.quantize.schemes.small_float import SmallFloat
 from pyruntime.quantize.spec import QuantizeSpec
 from pyruntime.quantize.spec import parse_spec as parse_quantize
 from pyruntime.recipe import Recipe
@@ -63,27 +64,35 @@ def test_wrong_prune_words(text, says):
 
 
 def test_quantize_words():
-    assert parse_quantize("int8") == QuantizeSpec("int8")
-    assert parse_quantize("none").scheme == "none"
+    assert parse_quantize("int8") == QuantizeSpec()
+    assert parse_quantize("none").scheme is None
+    assert parse_quantize("int4,group=32").scheme.label == "int4 group=32"
+    assert parse_quantize("fp:4.3") == QuantizeSpec(SmallFloat("fp:4.3"), activations="float")
+    assert not parse_quantize("int4,activations=float").integer
+    assert parse_quantize("codebook=16").integer
+    assert [parse_quantize(text).ends for text in ("int4", "int5", "int3,ends=same", "int8,ends=int8")] == [
+        True,
+        False,
+        False,
+        True,
+    ]
     assert parse_quantize("int8,calibrate=percentile,activations=u8").calibrate == "percentile"
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("int9", "expected one of: int8, none"),
-        ("int4,group=32", "'int4' is not built yet; available: int8, none"),
-        ("fp8_e4m3", "not built yet"),
-        ("fp:4.3", "not built yet"),
-        ("codebook=16", "not built yet"),
-        ("hashed=0.1", "not built yet"),
-        ("mixed,bits=4.5", "not built yet"),
-        ("pow2", "not built yet"),
+        ("int9", "expected one of: int2..int8, pow2, codebook=K, hashed=RATIO, fp16"),
+        ("fp8_e4m3,activations=u8", "run in float32; write activations=float"),
+        ("fp8_e4m3,calibrate=mse", "has no effect with float activations"),
+        ("int4,ends=int4", "expected one of: int8, same"),
+        ("int4,activations=u8,activations=u8", "given twice"),
+        ("none=1", "takes no value"),
         ("int8=3", "takes no value"),
         ("int8,calibrate=best", "expected one of: minmax, average, percentile, entropy, mse"),
         ("int8,activations=s8", "not built yet"),
-        ("int8,activations=u4", "expected one of: u8"),
-        ("int8,group=32", "expected one of: calibrate, activations"),
+        ("int8,activations=u4", "expected one of: u8, float"),
+        ("int8,group=32", "group=N needs 2 to 7 bits"),
         ("none,calibrate=mse", "has no effect"),
     ],
 )
@@ -95,7 +104,7 @@ def test_wrong_quantize_words(text, says):
 
 def test_presets_and_dicts():
     assert Recipe.of("int8") == Recipe()
-    assert Recipe.of("float").quantize_spec().scheme == "none"
+    assert Recipe.of("float").quantize_spec().scheme is None
     recipe = Recipe.of({"prune": "weight=0.5", "recover": "bias, obs"})
     assert recipe.prune == ("weight=0.5",)
     assert recipe.recover == ("bias", "obs")
@@ -127,13 +136,16 @@ def test_steps():
     ("source", "says"),
     [
         ("int4", "expected one of: int8, float, or a .yaml path"),
-        ({"quantise": "int8"}, "expected one of: prune, quantize, recover"),
+        ({"quantise": "int8"}, "expected one of: prune, quantize, layers, recover"),
         ({"target": "size=0.25"}, "not built yet"),
         ({"recover": ["adaround"]}, "not built yet; available: obs, bn, equalize, smooth, bias"),
         ({"recover": "magic"}, "expected one of: obs, bn, equalize, smooth, bias"),
         ({"prune": [0.5]}, "expected a list of texts"),
         ({"prune": None}, "expected a list of texts"),
         ({"quantize": 8}, "expected a text"),
+        ({"layers": ["int4"]}, "expected layer names and their schemes"),
+        ({"layers": {"fc": 4}}, "expected layer names and their schemes"),
+        ({"layers": {"fc": "int9"}}, "layers: 'fc': --quantize 'int9': scheme 'int9' is unknown"),
         ("missing.yaml", "cannot be read"),
     ],
 )

@@ -88,7 +88,7 @@ class Scheme(Protocol):
         bits: of one stored weight, before entropy coding.
         integer: whether the grids are `IntegerGrid`s, executed by the int8 kernels; others are decoded when
             loading and executed in float32.
-        exact_scales: whether scales may be moved a little to avoid ties (`Adjust`); False where their exact
+        movable_scales: whether scales may be moved a little to avoid ties (`Adjust`); False where their exact
             form is the point.
     """
 
@@ -99,7 +99,7 @@ class Scheme(Protocol):
     @property
     def integer(self) -> bool: ...
     @property
-    def exact_scales(self) -> bool: ...
+    def movable_scales(self) -> bool: ...
 
     def fit(self, weight: Array, importance: Array | None = None, adjust: Adjust | None = None) -> Grid:
         """Grid for a weight.

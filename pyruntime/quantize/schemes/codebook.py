@@ -50,7 +50,7 @@ class Codebook:
     per: str = "channel"
 
     integer = True
-    exact_scales = True
+    movable_scales = True
 
     @property
     def bits(self) -> float:

@@ -61,7 +61,7 @@ class Hashed:
     per: str = "channel"
 
     integer = True
-    exact_scales = True
+    movable_scales = True
 
     @property
     def bits(self) -> float:

@@ -60,7 +60,7 @@ class Integer:
     clip: bool = False
 
     integer = True
-    exact_scales = True
+    movable_scales = True
 
     @property
     def label(self) -> str:
@@ -142,7 +142,7 @@ class Group:
     group: int
 
     integer = True
-    exact_scales = True
+    movable_scales = True
 
     @property
     def top(self) -> int:

@@ -28,7 +28,7 @@ class PowerOfTwo:
 
     bits = 8
     integer = True
-    exact_scales = False
+    movable_scales = False
 
     @property
     def label(self) -> str:

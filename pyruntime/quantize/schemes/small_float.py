@@ -57,7 +57,7 @@ class SmallFloat:
     name: str
 
     integer = False
-    exact_scales = False
+    movable_scales = False
 
     @property
     def format(self) -> Format:

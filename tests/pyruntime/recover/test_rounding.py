@@ -9,7 +9,8 @@ from toolmodels import build, he, make_run, residual_net, shared_net
 from pyruntime import graph
 from pyruntime.layers import find_layers
 from pyruntime.quantize.weights import channel_max
-from pyruntime.recover.rounding import damped, round_columns, round_weights
+from pyruntime.recover.rounding import refine_columns, round_columns, round_weights
+from pyruntime.recover.solve import Problem
 
 
 def coarse_grid(layer, levels=7):
@@ -22,6 +23,12 @@ def grids_of(model):
 
 def correlated(rng, rows, columns):
     return rng.normal(size=(rows, columns)) @ rng.normal(size=(columns, columns))
+
+
+def damped(moments):
+    """H `[groups, k, k]` as rounding damps it."""
+    k = moments.shape[1]
+    return np.stack([Problem.of(group, np.zeros((1, k)), np.zeros((1, k))).hessian for group in moments])
 
 
 def error(hessian, weight, rounded):
@@ -40,6 +47,10 @@ def test_beats_rounding_to_nearest(groups, rows, columns):
     rounded = round_columns(hessian, weight, grid)
     ratio = error(hessian, weight, rounded) / max(error(hessian, weight, nearest), 1e-30)
     assert ratio < 0.7 if columns > 1 else ratio == pytest.approx(1.0, abs=1e-9)
+    better = refine_columns(hessian, weight, rounded, grid, sweeps=4)
+    assert error(hessian, weight, better) <= error(hessian, weight, rounded)
+    again = grid.round(better.reshape(groups * rows, columns)).reshape(weight.shape)
+    np.testing.assert_array_equal(again.astype(np.float32), better.astype(np.float32))
     steps = rounded / grid.scales.reshape(groups, rows, 1)
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-6)
 
@@ -52,6 +63,8 @@ def test_zeros_stay_zero():
     grid = level_grid(np.full(8, 0.5, np.float32))
     rounded = round_columns(damped((x.T @ x / 200)[None]), weight, grid)
     assert (rounded[weight == 0] == 0).all()
+    better = refine_columns(damped((x.T @ x / 200)[None]), weight, rounded, grid, sweeps=4)
+    assert (better[weight == 0] == 0).all()
     moved = rounded[0] - grid.round(weight[0])
     assert np.abs(moved).max() > 0.4  # errors did move to weights that may take them
 
