@@ -39,7 +39,6 @@ from pyruntime.recover import (
     smooth,
     update_pruned,
 )
-from pyruntime.recover.common import MAX_STAGES
 
 if TYPE_CHECKING:
     import onnx
@@ -50,7 +49,7 @@ Data = Mapping[str, npt.NDArray[Any]]
 _NO_ARITHMETIC = ("quantize", "dequantize", "cast", *(op for op in MOVEMENT if op != "resize"))
 
 
-# With fewer bits the layers are rounded in stages, each on what the ones before became, and refined.
+# With fewer bits each layer is rounded on what the ones before became, and refined.
 SEQUENTIAL_BITS = 8
 SWEEPS = 3
 
@@ -223,9 +222,8 @@ def _quantize(
     originals = {layer.weight_name: layer.stored(layer.array()) for layer in find_layers(model)}
     if data is not None and "obs" in steps:
         low = any(scheme.bits < SEQUENTIAL_BITS for scheme in assignment.schemes.values())
-        stages, sweeps = (MAX_STAGES, SWEEPS) if low else (1, 0)
-        stage = _stage(progress, "round weights")
-        round_weights(model, data, grids, stages=stages, sweeps=sweeps, progress=stage)
+        sweeps, stage = SWEEPS if low else 0, _stage(progress, "round weights")
+        round_weights(model, data, grids, sequential=low, sweeps=sweeps, progress=stage)
     elif data is not None and "bias" in steps:
         correct_bias(model, data, grids)
     return insert_qdq(model, ranges, grids, originals, assignment)

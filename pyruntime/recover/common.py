@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +12,7 @@ import onnx_ir as ir
 from pyruntime import graph
 from pyruntime.layers import Layer, find_layers
 
-Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
-
-# Each stage runs the network up to its layers once. More stages see more of the layers before them as they
-# really became; beyond this many the runs cost more than they give.
-MAX_STAGES = 16
-
-
-def in_stages(items: Sequence[Item], limit: int = MAX_STAGES) -> list[Sequence[Item]]:
-    """The items, in order, in at most `limit` runs of nearly equal length."""
-    count = min(limit, len(items))
-    edges = [round(i * len(items) / count) for i in range(count + 1)] if count else [0]
-    return [items[edges[i] : edges[i + 1]] for i in range(count)]
 
 
 def own_layers(model: ir.Model) -> dict[str, Layer]:
@@ -65,3 +53,15 @@ def changed_layers(model: ir.Model, reference: ir.Model) -> list[tuple[Layer, La
         if smaller or np.count_nonzero(layer.array()) < np.count_nonzero(original.array()):
             pairs.append((layer, original))
     return pairs
+
+
+def summed_with(layer: Layer, order: Mapping[ir.Node, int]) -> str:
+    """The tensor that the layer's output is summed with, if it is made before the layer runs, else ""."""
+    reader = graph.sole_consumer(layer.node.outputs[0])
+    if reader is None or reader.op_type != "Add":
+        return ""
+    (other,) = (value for value in reader.inputs if value is not layer.node.outputs[0])
+    producer = None if other is None else other.producer()
+    if other is None or producer is None or order[producer] >= order[layer.node]:
+        return ""
+    return other.name or ""

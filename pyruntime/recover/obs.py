@@ -28,7 +28,7 @@ from pyruntime.layers import Layer
 from pyruntime.prefix import Prefix
 from pyruntime.prune.granularity import find
 from pyruntime.recover import solve
-from pyruntime.recover.common import Progress, changed_layers, get_bias, set_layer
+from pyruntime.recover.common import Progress, changed_layers, get_bias, set_layer, summed_with
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +92,7 @@ def update_pruned(
     """
     order = {node: index for index, node in enumerate(graph.topological_nodes(model))}
     tasks = [
-        Task(layer, original, layer.array() != 0, _partner(layer, order))
+        Task(layer, original, layer.array() != 0, summed_with(layer, order))
         for layer, original in changed_layers(model, reference)
         if not layer.depthwise
     ]
@@ -108,19 +108,6 @@ def update_pruned(
         _update(model, task, _gather(task, now, then, rows), granularities.get(task.layer.weight_name))
         if progress is not None:
             progress(number + 1, len(tasks))
-
-
-def _partner(layer: Layer, order: Mapping[ir.Node, int]) -> str:
-    """The tensor that the layer's output is summed with, if it is made before the layer runs."""
-    reader = graph.sole_consumer(layer.node.outputs[0])
-    if reader is None or reader.op_type != "Add":
-        return ""
-    (other,) = (value for value in reader.inputs if value is not layer.node.outputs[0])
-    if other is None or other.producer() is None:
-        return ""
-    producer = other.producer()
-    assert producer is not None
-    return (other.name or "") if order[producer] < order[layer.node] else ""
 
 
 def _gather(task: Task, now: Prefix, then: Prefix, rows: int) -> list[Sums]:

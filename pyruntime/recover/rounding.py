@@ -7,14 +7,14 @@ wanted outputs on these inputs, the rounded weights approach the minimum of `(w 
    rounded by the error times row i of the Cholesky factor of H^-1; columns with more signal go first;
 2. then by coordinate descent: each weight in turn takes the point of the grid that is best given all others.
 
-In several stages a layer sees the inputs that the layers before it, already rounded, give it, while the
+Sequentially, a layer sees the inputs that the layers before it, already rounded, give it, while the
 wanted outputs stay those of the float network. Weights that are zero stay zero. The bias takes back what is
 left of the shift of the mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +26,10 @@ from pyruntime import graph
 from pyruntime.columns import mean_input, mean_output, sample_outputs, sample_rows
 from pyruntime.evaluate import MakeRun, batch_size, observe, sample_count
 from pyruntime.layers import Layer
+from pyruntime.prefix import Prefix
 from pyruntime.quantize.schemes import Grid
 from pyruntime.recover import solve
-from pyruntime.recover.common import Progress, get_bias, in_stages, own_layers, set_layer
+from pyruntime.recover.common import Progress, get_bias, own_layers, set_layer, summed_with
 
 Array = npt.NDArray[Any]
 
@@ -95,7 +96,7 @@ def round_weights(
     data: Mapping[str, Array],
     grids: Mapping[tuple[str, int], Grid],
     *,
-    stages: int = 1,
+    sequential: bool = False,
     sweeps: int = 0,
     make_run: MakeRun | None = None,
     progress: Progress | None = None,
@@ -105,78 +106,65 @@ def round_weights(
     Args:
         data: calibration data.
         grids: by weight name and axis of the output channels.
-        stages: in how many runs of the network; a layer sees what the layers of earlier stages became. For
-            8 bits one is enough.
-        sweeps: of coordinate descent; for 8 bits not worth their time.
+        sequential: each layer sees the inputs that the layers before it, already rounded, give it. For 8 bits
+            not worth its time.
+        sweeps: of coordinate descent; the same holds.
     Weights that several layers share stay as they are.
     """
     reference = graph.clone(model)
     originals = own_layers(reference)
     order = {node: index for index, node in enumerate(graph.topological_nodes(model))}
     tasks = [
-        Task(layer, originals[name], _partner(layer, order))
+        Task(layer, originals[name], summed_with(layer, order))
         for name, layer in own_layers(model).items()
         if (layer.weight_name, layer.axis) in grids
     ]
-    parts = in_stages(tasks, stages)
-    for number, part in enumerate(parts):
-        _gather(model, None if number == 0 else reference, data, part, make_run)
-        for task in part:
-            _round_layer(model, task, grids[task.layer.weight_name, task.layer.axis], sweeps)
+    samples = max(1, sample_count(data))
+    if sequential:
+        size = batch_size(model, data)
+        now, then = (Prefix(m, data, make_run, batch=size) for m in (model, reference))
+    else:
+        names = [_name(task.layer.node.inputs[0]) for task in tasks]
+        for batch, values in enumerate(observe(model, data, names, make_run)):
+            for task in tasks:
+                _add(task, batch, values, None, samples)
+    for number, task in enumerate(tasks):
+        if sequential:
+            now.advance(task.layer.node)
+            then.advance(task.original.node, past=True)
+            source, result = _name(task.layer.node.inputs[0]), _name(task.original.node.outputs[0])
+            partner = [task.partner] if task.partner else []
+            pairs = zip(now.values([source, *partner]), then.values([result, *partner]), strict=True)
+            for batch, (values, wanted) in enumerate(pairs):
+                _add(task, batch, values, wanted, samples)
+        _round_layer(model, task, grids[task.layer.weight_name, task.layer.axis], sweeps)
+        task.moments.clear()
         if progress is not None:
-            progress(number + 1, len(parts))
+            progress(number + 1, len(tasks))
 
 
-def _partner(layer: Layer, order: Mapping[ir.Node, int]) -> str:
-    """The tensor that the layer's output is summed with, if it is made before the layer runs."""
-    reader = graph.sole_consumer(layer.node.outputs[0])
-    if reader is None or reader.op_type != "Add":
-        return ""
-    (other,) = (value for value in reader.inputs if value is not layer.node.outputs[0])
-    producer = None if other is None else other.producer()
-    if other is None or producer is None or order[producer] > order[layer.node]:
-        return ""
-    return other.name or ""
-
-
-def _gather(
-    model: ir.Model,
-    reference: ir.Model | None,
-    data: Mapping[str, Array],
-    tasks: Sequence[Task],
-    make_run: MakeRun | None,
+def _add(
+    task: Task, batch: int, values: Mapping[str, Array], wanted: Mapping[str, Array] | None, samples: int
 ) -> None:
-    """Moments of the tasks; without a reference the layers before are still those of the float network."""
-    inputs = [_name(task.layer.node.inputs[0]) for task in tasks]
-    outputs = [_name(task.original.node.outputs[0]) for task in tasks]
-    partners = [task.partner for task in tasks if task.partner and reference is not None]
-    samples, size = max(1, sample_count(data)), batch_size(model, data)
-    for task in tasks:
+    """Take in a batch: its values in the rounded network, and in the float one (None: they are the same)."""
+    x, size = values[_name(task.layer.node.inputs[0])], task.layer.array()[0].size
+    count = -(-max(LEAST_ROWS, ROWS_PER_COLUMN * size) * len(x) // samples)
+    rows = sample_rows(task.layer, x, count, np.random.default_rng((SEED, batch)))
+    if rows.shape[1] == 0:
+        return
+    if not task.moments:
         task.moments = [Moments() for _ in range(task.layer.groups)]
-    now = observe(model, data, [*inputs, *partners], make_run, batch=size)
-    then = (
-        None if reference is None else observe(reference, data, [*outputs, *partners], make_run, batch=size)
-    )
-    for batch, values in enumerate(now):
-        wanted = None if then is None else next(then)
-        for task, source, result in zip(tasks, inputs, outputs, strict=True):
-            x = values[source]
-            rows = max(LEAST_ROWS, ROWS_PER_COLUMN * task.layer.array()[0].size)
-            count = -(-rows * len(x) // samples)
-            x_rows = sample_rows(task.layer, x, count, np.random.default_rng((SEED, batch)))
-            if x_rows.shape[1] == 0:
-                continue
-            task.samples += len(x)
-            task.x = task.x + mean_input(task.layer, x) * len(x)
-            y_rows = None
-            if wanted is not None:
-                y = wanted[result]
-                if task.partner and values[task.partner].shape == y.shape:
-                    y = y + (wanted[task.partner] - values[task.partner])
-                task.y = task.y + mean_output(task.layer, y) * len(x)
-                y_rows = sample_outputs(task.layer, y, count, np.random.default_rng((SEED, batch)))
-            for group, moments in enumerate(task.moments):
-                moments.update(x_rows[group], None if y_rows is None else y_rows[group])
+    task.samples += len(x)
+    task.x = task.x + mean_input(task.layer, x) * len(x)
+    outputs = None
+    if wanted is not None:
+        y = wanted[_name(task.original.node.outputs[0])]
+        if task.partner and values[task.partner].shape == y.shape:
+            y = y + (wanted[task.partner] - values[task.partner])
+        task.y = task.y + mean_output(task.layer, y) * len(x)
+        outputs = sample_outputs(task.layer, y, count, np.random.default_rng((SEED, batch)))
+    for group, moments in enumerate(task.moments):
+        moments.update(rows[group], None if outputs is None else outputs[group])
 
 
 def _round_layer(model: ir.Model, task: Task, grid: Grid, sweeps: int) -> None:

@@ -14,7 +14,6 @@ from pyruntime.quantize.weights import channel_max, weight_scales
 from pyruntime.recover import correct_bias, match_statistics, update_pruned
 from pyruntime.recover.bias import bias_shift
 from pyruntime.recover.bn import MAX_GAIN, channel_gain
-from pyruntime.recover.common import in_stages
 
 
 def data(count=64, seed=0, shape=(3, 16, 16)):
@@ -172,9 +171,3 @@ def test_gains_are_bounded():
     std = np.array([1.0, 1.0, 1.0, 0.0])
     gain = channel_gain(std, np.array([0.5, 0.0, 1e-3, 1.0]))
     assert gain.tolist() == [2.0, 1.0, MAX_GAIN, 1.0]
-
-
-def test_stages():
-    assert sorted(len(stage) for stage in in_stages("abcde", 2)) == [2, 3]
-    assert [list(stage) for stage in in_stages("ab", 5)] == [["a"], ["b"]]
-    assert in_stages([], 5) == []
