@@ -159,8 +159,11 @@ def _check_plan(plan: Recipe, steps: tuple[str, ...], data: Data | None, prequan
         raise DataError(f"{plan.quantize} needs calibration data to choose activation scales; {example}")
     if steps and data is None:
         raise DataError(f"recover '{steps[0]}' needs calibration data; {example}")
-    if plan.recover is not None and "bias" in steps and not plan.quantizes:
-        raise OptionError("recover 'bias' makes up for quantization, and quantize is 'none'; leave one out")
+    for step in ("bias", "adaround"):
+        if plan.recover is not None and step in steps and not plan.quantizes:
+            raise OptionError(
+                f"recover '{step}' makes up for quantization, and quantize is 'none'; leave one out"
+            )
 
 
 def _is_quantized(model: ir.Model) -> bool:
@@ -211,19 +214,17 @@ def _quantize(
         ranges = calibrate(
             model, data, spec, names, progress=lambda done: stage(done, total) if stage else None
         )
+    rounding = "obs" in steps or "adaround" in steps
     importance = None
-    if (
-        data is not None
-        and "obs" in steps
-        and any(scheme != Integer() for scheme in assignment.schemes.values())
-    ):
+    if data is not None and rounding and any(scheme != Integer() for scheme in assignment.schemes.values()):
         importance = input_moments(model, data)
     grids = weight_grids(model, ranges, assignment, importance)
     originals = {layer.weight_name: layer.stored(layer.array()) for layer in find_layers(model)}
-    if data is not None and "obs" in steps:
-        low = any(scheme.bits < SEQUENTIAL_BITS for scheme in assignment.schemes.values())
-        sweeps, stage = SWEEPS if low else 0, _stage(progress, "round weights")
-        round_weights(model, data, grids, sequential=low, sweeps=sweeps, progress=stage)
+    if data is not None and rounding:
+        learned = "adaround" in steps
+        careful = learned or any(scheme.bits < SEQUENTIAL_BITS for scheme in assignment.schemes.values())
+        sweeps, stage = SWEEPS if careful else 0, _stage(progress, "round weights")
+        round_weights(model, data, grids, sequential=careful, sweeps=sweeps, learned=learned, progress=stage)
     elif data is not None and "bias" in steps:
         correct_bias(model, data, grids)
     return insert_qdq(model, ranges, grids, originals, assignment)

@@ -1,6 +1,7 @@
 """Rebuild `docs/results.md`: every recipe of `recipes.py` on the float networks of `bench/models`.
 
-    python -m bench.accuracy [--dataset FOLDER] [--output FILE] [--only GLOB]... [--quick] [--record FILE]
+    python -m bench.accuracy [--dataset FOLDER] [--output FILE] [--only GLOB]... [--quick]
+                             [--seeds N] [--record FILE]
 
 FOLDER holds the four idx files of Fashion-MNIST, as `*-ubyte.gz` (Debian: package `dataset-fashion-mnist`).
 Runs in the root folder of the checkout. Needs `pyruntime` with its tools, no torch.
@@ -40,6 +41,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--quick", action="store_true", help=f"one seed, the first {QUICK_IMAGES} test images"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=len(SEEDS), metavar="N", help=f"calibration seeds ({len(SEEDS)})"
     )
     parser.add_argument(
         "--record",
@@ -85,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     def progress(text: str) -> None:
         print(f"{time.perf_counter() - start:6.0f} s  {text}", file=sys.stderr, flush=True)
 
-    seeds = SEEDS[:1] if options.quick else SEEDS
+    seeds = SEEDS[: 1 if options.quick else options.seeds]
     bench = Bench(options.networks, train, test, seeds, progress, options.record)
     text = document(bench, measure(bench, rows))
     output = options.output

@@ -12,6 +12,7 @@ from typing import Any
 
 LENETS = ("lenet_300_100", "lenet_5")
 RESNET_VGG = ("resnet_20", "vgg_small")
+MOBILENETS = ("mobilenet", "mobilenet_uneven")
 NETWORKS = (*LENETS, *RESNET_VGG, "mobilenet", "transformer")
 
 Recipe = Mapping[str, Any]
@@ -23,7 +24,7 @@ class Row:
 
     Attributes:
         title: what it is, for people; the recipe is printed beside it.
-        networks: keys of NETWORKS.
+        networks: of NETWORKS or MOBILENETS; the uneven one is the other with channels of unlike ranges.
         recipe: entries of `pyruntime.Recipe`.
         limit: points of accuracy it may lose, None where nothing is promised.
         smaller: how many times smaller than the float32 weights the file must be.
@@ -62,38 +63,43 @@ def beside(title: str, method: Recipe, baseline: Recipe) -> Row:
     return Row(title, NETWORKS, method, baseline=baseline)
 
 
-MAGNITUDE = weights(0.75)
 NEAREST = quantized("int8,calibrate=minmax")
+ROUNDING = ("obs", "bias")
 
 ROWS = [
     Row("int8 weights and activations", NETWORKS, quantized("int8", ("bias",)), limit=0.2),
+    Row("int4 weights", RESNET_VGG, quantized("int4", ROUNDING), limit=0.5),
+    Row("int3 weights", RESNET_VGG, quantized("int3", ROUNDING), limit=1.0),
+    Row("int2 weights", RESNET_VGG, quantized("int2", ROUNDING), limit=4.0),
+    Row("int8, one scale per weight, as it is", MOBILENETS, quantized("int8,per=tensor")),
+    Row(
+        "int8, one scale per weight, equalized",
+        MOBILENETS,
+        quantized("int8,per=tensor", ("equalize", "bias")),
+        limit=0.5,
+    ),
     Row("50 % of the weights", RESNET_VGG, pruned("weight=0.5"), limit=0.3),
     Row("75 % of the weights", RESNET_VGG, pruned("weight=0.75"), limit=1.0),
     Row("2:4", RESNET_VGG, pruned("2:4"), limit=0.7),
     Row("50 % of the 1x4 blocks", RESNET_VGG, pruned("block4=0.5"), limit=0.7),
-    Row("channels removed, 30 % of the MACs", RESNET_VGG, pruned("filter,macs=0.3,criterion=obs"), limit=0.7),
-    Row("channels removed, 50 % of the MACs", RESNET_VGG, pruned("filter,macs=0.5,criterion=obs"), limit=2.0),
-    Row(
-        "int8, static activations, smoothed",
-        ("transformer",),
-        quantized("int8", ("smooth", "obs", "bias")),
-        limit=0.5,
-    ),
+    Row("30 % of the MACs removed", RESNET_VGG, pruned("filter,macs=0.3,criterion=obs"), limit=0.7),
+    Row("50 % of the MACs removed", RESNET_VGG, pruned("filter,macs=0.5,criterion=obs"), limit=2.0),
+    Row("int8, smoothed", ("transformer",), quantized("int8", ("smooth", *ROUNDING)), limit=0.5),
     Row(
         "50 % of the weights, int8",
         ("transformer",),
         pruned("weight=0.5", ("obs", "bn", "bias"), quantize="int8"),
         limit=1.0,
     ),
+    Row("fp8 e4m3 weights", RESNET_VGG, quantized("fp8_e4m3", ROUNDING), limit=0.3),
+    Row("16-entry codebook", RESNET_VGG, quantized("codebook=16", ROUNDING), limit=0.5),
+    Row("hashed to a half", RESNET_VGG, quantized("hashed=0.5", ROUNDING)),
     # Data-driven methods beside the naive ones.
-    beside("Wanda criterion, 75 % of the weights", weights(0.75, criterion="wanda"), MAGNITUDE),
-    beside("Taylor criterion, 75 % of the weights", weights(0.75, criterion="taylor"), MAGNITUDE),
-    beside("OBS criterion, 75 % of the weights", weights(0.75, criterion="obs"), MAGNITUDE),
-    beside("OBS weight update, 75 % of the weights", weights(0.75, recover=("obs",)), MAGNITUDE),
-    beside("batch norm re-estimated, 75 % of the weights", weights(0.75, recover=("bn",)), MAGNITUDE),
+    beside("Wanda criterion, 50 % of the weights", weights(0.5, criterion="wanda"), weights(0.5)),
+    beside("Taylor criterion, 50 % of the weights", weights(0.5, criterion="taylor"), weights(0.5)),
     beside(
-        "OBS weight update, 30 % of the MACs of channels",
-        pruned("filter,macs=0.3", ("obs",)),
+        "Taylor criterion, 30 % of the MACs of channels",
+        pruned("filter,macs=0.3,criterion=taylor", ()),
         pruned("filter,macs=0.3", ()),
     ),
     beside(
@@ -101,9 +107,11 @@ ROWS = [
         pruned("filter,macs=0.3,criterion=obs", ()),
         pruned("filter,macs=0.3", ()),
     ),
+    beside("OBS weight update, 75 % of the weights", weights(0.75, recover=("obs",)), weights(0.75)),
+    beside("statistics matched, 75 % of the weights", weights(0.75, recover=("bn",)), weights(0.75)),
     beside(
-        "Taylor criterion, 30 % of the MACs of channels",
-        pruned("filter,macs=0.3,criterion=taylor", ()),
+        "OBS weight update, 30 % of the MACs of channels",
+        pruned("filter,macs=0.3", ("obs",)),
         pruned("filter,macs=0.3", ()),
     ),
     beside("MSE ranges, int8", quantized("int8,calibrate=mse"), NEAREST),
@@ -113,5 +121,10 @@ ROWS = [
     beside("bias correction, int8", quantized("int8,calibrate=minmax", ("bias",)), NEAREST),
     beside("rounding with error feedback, int8", quantized("int8,calibrate=minmax", ("obs",)), NEAREST),
     beside("smoothing, int8", quantized("int8,calibrate=minmax", ("smooth",)), NEAREST),
-    beside("equalization, int8", quantized("int8,calibrate=minmax", ("equalize",)), NEAREST),
+    beside(
+        "equalization, int8 per tensor",
+        quantized("int8,per=tensor,calibrate=minmax", ("equalize",)),
+        quantized("int8,per=tensor,calibrate=minmax"),
+    ),
+    beside("rounding with error feedback, int4", quantized("int4", ("obs",)), quantized("int4")),
 ]

@@ -111,18 +111,20 @@ def _comparisons(entries: Sequence[Entry]) -> str:
     networks = list(dict.fromkeys(entry.network for entry in entries))
     lines = [
         "With the method / with its baseline: loss in points, signal-to-noise ratio of the logits in dB.",
-        "Where both lose next to nothing, accuracy is chance and the ratio tells more.",
-        f"Wanted: better on at least {MOST} networks.",
+        "Where both lose next to nothing, accuracy is chance and the ratio tells more. A method is better",
+        f"where one of the two is on at least {MOST} networks.",
         "",
-        f"| method | {' | '.join(networks)} | better accuracy | closer logits |",
-        "|---|" + "---|" * (len(networks) + 2),
+        f"| method | {' | '.join(networks)} | better accuracy | closer logits | |",
+        "|---|" + "---|" * (len(networks) + 3),
     ]
     for row in dict.fromkeys(entry.row.title for entry in entries):
         cells = {entry.network: entry for entry in entries if entry.row.title == row}
         texts = [_pair(cells[name]) if name in cells else "-" for name in networks]
         better = sum(entry.better for entry in cells.values())
         closer = sum(entry.closer for entry in cells.values())
-        lines.append(f"| {row} | {' | '.join(texts)} | {better} of {len(cells)} | {closer} of {len(cells)} |")
+        verdict = "better" if max(better, closer) >= MOST else "**no better**"
+        counts = f"{better} of {len(cells)} | {closer} of {len(cells)}"
+        lines.append(f"| {row} | {' | '.join(texts)} | {counts} | {verdict} |")
     return "\n".join([*lines, "", *_recipes(entries)]) + "\n"
 
 

@@ -3,10 +3,10 @@
     python bench/models/uneven_channels.py --output bench/models
 
 Networks trained elsewhere often have weights whose channels differ by a factor of a hundred, and lose all
-accuracy in int8 with one scale per weight (Nagel et al. 2019, figure 2); the one trained here has not. So every
-channel of the tensors between a projection and the next expansions is multiplied by a random factor of
-2**-SPREAD to 2**SPREAD, and the weights that read it are divided by it. Writes fashion_mobilenet_uneven.onnx,
-batch norm folded.
+accuracy in int8 with one scale per weight (Nagel et al. 2019, figure 2); the one trained here has not. So
+every channel of the tensors between a projection and the next expansions is multiplied by a random factor of
+2**-SPREAD to 2**SPREAD, and the weights that read it are divided by it.
+Writes fashion_mobilenet_uneven.onnx, batch norm folded.
 """
 
 from __future__ import annotations

@@ -6,11 +6,8 @@ from collections.abc import Iterable
 
 from pyruntime import spec as words
 
-STEPS = ("obs", "bn", "equalize", "smooth", "bias")
+STEPS = ("obs", "bn", "equalize", "smooth", "adaround", "bias")
 """In the order in which they run."""
-
-LATER = ("adaround",)
-"""Named in the interface, not built."""
 
 
 def parse_steps(names: Iterable[str]) -> tuple[str, ...]:
@@ -18,5 +15,5 @@ def parse_steps(names: Iterable[str]) -> tuple[str, ...]:
 
     Errors: OptionError that lists the valid ones.
     """
-    asked = {words.choose(name.strip(), STEPS, f"--recover '{name}': step", LATER) for name in names}
+    asked = {words.choose(name.strip(), STEPS, f"--recover '{name}': step") for name in names}
     return tuple(step for step in STEPS if step in asked)

@@ -19,7 +19,7 @@ sys.path.append(str(ROOT))  # last: the installed pyruntime goes before the sour
 
 from bench.accuracy import __main__ as command  # noqa: E402
 from bench.accuracy import measure, report  # noqa: E402
-from bench.accuracy.recipes import NETWORKS, ROWS, Row  # noqa: E402
+from bench.accuracy.recipes import MOBILENETS, NETWORKS, ROWS, Row  # noqa: E402
 from bench.models.fashion_data import Images, read_images  # noqa: E402
 
 NETWORK = "lenet_300_100"
@@ -122,7 +122,7 @@ def test_calibration_images_differ_by_seed_and_not_by_run(dataset: Path) -> None
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.title)
 def test_recipes_are_words_we_know(row: Row) -> None:
-    assert set(row.networks) <= set(NETWORKS)
+    assert set(row.networks) <= {*NETWORKS, *MOBILENETS}
     prt.Recipe(**row.recipe)
     if row.baseline is not None:
         prt.Recipe(**row.baseline)
