@@ -1,7 +1,7 @@
 """Rebuild `docs/results.md`: every recipe of `recipes.py` on the float networks of `bench/models`.
 
     python -m bench.accuracy [--dataset FOLDER] [--output FILE] [--only GLOB]... [--quick]
-                             [--seeds N] [--record FILE]
+                             [--seeds N] [--comparison-seeds N] [--record FILE]
 
 FOLDER holds the four idx files of Fashion-MNIST, as `*-ubyte.gz` (Debian: package `dataset-fashion-mnist`).
 Runs in the root folder of the checkout. Needs `pyruntime` with its tools, no torch.
@@ -44,6 +44,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--seeds", type=int, default=len(SEEDS), metavar="N", help=f"calibration seeds ({len(SEEDS)})"
+    )
+    parser.add_argument(
+        "--comparison-seeds", type=int, metavar="N", help="of the methods beside their baselines (as --seeds)"
     )
     parser.add_argument(
         "--record",
@@ -90,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{time.perf_counter() - start:6.0f} s  {text}", file=sys.stderr, flush=True)
 
     seeds = SEEDS[: 1 if options.quick else options.seeds]
-    bench = Bench(options.networks, train, test, seeds, progress, options.record)
+    bench = Bench(options.networks, train, test, seeds, progress, options.record, options.comparison_seeds)
     text = document(bench, measure(bench, rows))
     output = options.output
     if output is None and options.only is None and not options.quick:

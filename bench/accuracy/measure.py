@@ -80,7 +80,7 @@ class Bench:
         folder: where `fashion_<network>.onnx` are.
         train: calibration images are drawn from these, without their labels.
         test: the images that count.
-        seeds: of the draws.
+        seeds: of the draws; the comparisons of methods take the first `comparison_seeds` of them.
         record: file of cells measured so far, a line of JSON each; those of the same code, networks and
             images are not measured again.
     """
@@ -91,6 +91,7 @@ class Bench:
     seeds: Sequence[int]
     progress: Callable[[str], None] = lambda text: None
     record: Path | None = None
+    comparison_seeds: int | None = None
     _cells: dict[str, Cell] = field(default_factory=dict)
     _files: dict[str, Cell] = field(default_factory=dict)
     _float_logits: dict[str, Array] = field(default_factory=dict)
@@ -118,9 +119,14 @@ class Bench:
             self._float_logits[network] = logits(prt.InferenceSession(program), self.test)
         return self._float_logits[network]
 
-    def summary(self, network: str, recipe: Mapping[str, Any]) -> Summary:
+    @property
+    def few_seeds(self) -> Sequence[int]:
+        """Those of the comparisons."""
+        return self.seeds[: self.comparison_seeds]
+
+    def summary(self, network: str, recipe: Mapping[str, Any], seeds: Sequence[int]) -> Summary:
         reference = percent_right(self.float_logits(network), self.test)
-        return Summary(reference, tuple(self.cell(network, recipe, seed) for seed in self.seeds))
+        return Summary(reference, tuple(self.cell(network, recipe, seed) for seed in seeds))
 
     def cell(self, network: str, recipe: Mapping[str, Any], seed: int) -> Cell:
         key = self._key(network, recipe, seed)

@@ -45,17 +45,14 @@ class Entry:
 
 
 def measure(bench: Bench, rows: Sequence[Row]) -> list[Entry]:
-    return [
-        Entry(
-            row,
-            network,
-            bench.float_bytes(network),
-            bench.summary(network, row.recipe),
-            None if row.baseline is None else bench.summary(network, row.baseline),
-        )
-        for row in rows
-        for network in row.networks
-    ]
+    return [_entry(bench, row, network) for row in rows for network in row.networks]
+
+
+def _entry(bench: Bench, row: Row, network: str) -> Entry:
+    seeds = bench.seeds if row.baseline is None else bench.few_seeds
+    baseline = None if row.baseline is None else bench.summary(network, row.baseline, seeds)
+    method = bench.summary(network, row.recipe, seeds)
+    return Entry(row, network, bench.float_bytes(network), method, baseline)
 
 
 def document(bench: Bench, entries: Sequence[Entry]) -> str:
@@ -71,12 +68,12 @@ def document(bench: Bench, entries: Sequence[Entry]) -> str:
 
 
 def _introduction(bench: Bench) -> str:
-    seeds = ", ".join(map(str, bench.seeds))
+    seeds, few = (", ".join(map(str, seeds)) for seeds in (bench.seeds, bench.few_seeds))
     return f"""# Accuracy after compression
 
 Written by `python -m bench.accuracy`; do not edit. pyruntime {prt.__version__}; the float networks of
 `bench/models`; {len(bench.test.pixels)} Fashion-MNIST test images; {CALIBRATION_IMAGES} calibration images
-drawn from the training images with the seeds {seeds}. No row trains.
+drawn from the training images with the seeds {seeds} (comparisons: {few}). No row trains.
 
 Accuracy in percent. Loss in points, float minus compressed: the mean over the seeds and, after ±, half the
 distance between the best and the worst seed. The size is that of the whole `.pyrt` file; the ratio is the

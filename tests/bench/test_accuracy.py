@@ -98,14 +98,24 @@ def test_every_cell_is_measured_once(dataset: Path) -> None:
     assert not entry.closer
 
 
+def test_comparisons_may_take_fewer_seeds(dataset: Path) -> None:
+    recipe = {"quantize": "int8", "recover": []}
+    bench = make_bench(dataset, (0, 1))
+    bench.comparison_seeds = 1
+    rows = [Row("limit", (NETWORK,), recipe), Row("comparison", (NETWORK,), recipe, baseline=recipe)]
+    limit, comparison = report.measure(bench, rows)
+    assert (len(limit.method.cells), len(comparison.method.cells)) == (2, 1)
+    assert "the seeds 0, 1 (comparisons: 0)" in report.document(bench, [limit, comparison])
+
+
 def test_a_run_goes_on_from_its_record(dataset: Path, tmp_path: Path) -> None:
     recipe = {"quantize": "int8", "recover": []}
     asked: list[str] = []
     bench = make_bench(dataset)
     bench.record = tmp_path / "cells.jsonl"
-    wanted = bench.summary(NETWORK, recipe)
+    wanted = bench.summary(NETWORK, recipe, bench.seeds)
     resumed = measure.Bench(bench.folder, bench.train, bench.test, (0, 1), asked.append, bench.record)
-    found = resumed.summary(NETWORK, recipe)
+    found = resumed.summary(NETWORK, recipe, resumed.seeds)
     assert found.cells[0] == wanted.cells[0]
     asked_cells = [text for text in asked if "seed" in text]
     assert asked_cells == [f"{NETWORK}: --quantize int8 --recover none, seed 1"]
