@@ -25,6 +25,8 @@ MAX_CONTEXT_BITS = 6
 ROUNDS = 4
 # What is tried: (row bits, column bits). More contexts than 16 leave the cache and gain next to nothing.
 CLASS_BITS = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (0, 4))
+# Shorter columns do not pay for stating their classes, and clustering them (floats: 4 by millions) takes minutes.
+MIN_COLUMN = 16
 # Settings are tried on about this many symbols.
 SAMPLE, MIN_ROWS = 1 << 17, 64
 # Flags apart from the symbols are tried below this density, and must save this share of the size.
@@ -70,6 +72,8 @@ def best_settings(symbols: Array, signed: bool) -> Settings:
     best: tuple[float, Settings] | None = None
     for row_bits, column_bits in CLASS_BITS:
         if 2**row_bits > len(sample) or 2**column_bits > symbols.shape[1]:
+            continue
+        if column_bits and len(symbols) < MIN_COLUMN:
             continue
         rows, columns = _cluster(coarse[::stride], 1 << row_bits, 1 << column_bits)
         base = Settings(rows, columns, row_bits, column_bits, signed=signed)
@@ -142,6 +146,8 @@ def _cluster(symbols: Ints, row_classes: int, column_classes: int) -> tuple[Ints
 
 
 def _by_quantile(values: Array, classes: int) -> Ints:
+    if classes == 1:
+        return np.zeros(values.size, np.int64)
     rank = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     return rank.astype(np.int64) * classes // values.size
 
