@@ -31,6 +31,10 @@ MIN_COSINE = 0.99
 class Entrant:
     """One runtime on one file. Entrants of one `group` run the same network, and must agree; one that is not
     `timed` is there for the others to agree with.
+
+    float_group: the group that runs the float form of a quantized network, if one does. A network may
+    multiply the rounding of its layers so much that two runtimes differ more than MIN_COSINE allows; they
+    still agree if they differ less than quantization has moved the outputs.
     """
 
     label: str
@@ -38,6 +42,7 @@ class Entrant:
     file: str
     group: str
     timed: bool = True
+    float_group: str = ""
     turns: list[list[float]] = field(default_factory=list)  # seconds, a list per turn
 
     def row(self, first: Entrant) -> dict[str, Any]:
@@ -75,7 +80,8 @@ def measure(
     """Times all entrants in turns; returns the rows, in order, ratios against the first entrant.
 
     feed: the input all of them get. folder: an empty directory for scratch files. seconds: length of one turn
-    (at least three runs). Raises ModelError if a runtime cannot run its file, or if two of a group disagree.
+    (at least three runs). rounds: 0 checks only, and returns no rows. Raises ModelError if a runtime cannot
+    run its file, or if two of a group disagree.
     """
     np.savez(folder / "inputs.npz", **cast(dict[str, Any], feed))
     with contextlib.ExitStack() as stack:
@@ -105,7 +111,7 @@ def measure(
                 entrants[i].turns.append(reply["times"])
             if progress is not None:
                 progress(turn + 1, rounds)
-    return [entrant.row(entrants[0]) for entrant in entrants if entrant.timed]
+    return [entrant.row(entrants[0]) for entrant in entrants if entrant.timed and entrant.turns]
 
 
 def check_agreement(entrants: Sequence[Entrant], outputs: Sequence[Sequence[Array]]) -> None:
@@ -114,7 +120,17 @@ def check_agreement(entrants: Sequence[Entrant], outputs: Sequence[Sequence[Arra
     """
     leaders: dict[str, int] = {}
     for i, entrant in enumerate(entrants):
-        leader = leaders.setdefault(entrant.group, i)
+        leaders.setdefault(entrant.group, i)
+
+    def moved(leader: int, position: int) -> float:
+        """How far quantization has moved an output of a group; 0 if its float form does not run."""
+        reference = leaders.get(entrants[leader].float_group)
+        return (
+            0.0 if reference is None else _distance(outputs[reference][position], outputs[leader][position])
+        )
+
+    for i, entrant in enumerate(entrants):
+        leader = leaders[entrant.group]
         if len(outputs[i]) != len(outputs[leader]):
             raise ModelError(
                 f"{entrant.label} gave {len(outputs[i])} outputs, "
@@ -127,7 +143,7 @@ def check_agreement(entrants: Sequence[Entrant], outputs: Sequence[Sequence[Arra
                     f"{entrants[leader].label} {list(its.shape)}; nothing was timed"
                 )
             cosine = _cosine(mine, its)
-            if not cosine >= MIN_COSINE:
+            if not cosine >= MIN_COSINE and not _distance(mine, its) <= moved(leader, position):
                 raise ModelError(
                     f"output {position}: {entrant.label} and {entrants[leader].label} disagree "
                     f"(cosine {cosine:.4f}, expected at least {MIN_COSINE}); nothing was timed"
@@ -223,6 +239,10 @@ def _worker(entrant: Entrant) -> Iterator[Callable[[dict[str, Any]], dict[str, A
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _distance(a: Array, b: Array) -> float:
+    return float(np.linalg.norm(a.astype(np.float64) - b.astype(np.float64)))
 
 
 def _cosine(a: Array, b: Array) -> float:

@@ -42,6 +42,15 @@ def version(runtime: str) -> str:
     return importlib.metadata.version(PEERS[runtime])
 
 
+def float_precision(runtime: str) -> str:
+    """What a runtime computes a float32 network in here."""
+    if runtime != "openvino":
+        return "float32"
+    import openvino as ov
+
+    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"
+
+
 def load(runtime: str, path: str, threads: int, isa: str | None, shapes: dict[str, list[int]]) -> Runner:
     """A function that runs the model at `path` with `threads` threads on inputs of these shapes."""
     return _LOADERS[runtime](path, threads, isa, shapes)

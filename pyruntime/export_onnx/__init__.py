@@ -9,6 +9,8 @@ the bias `(offset[o] - zp_y) * s_y`. Run by the letter of ONNX, the result is wi
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -39,11 +41,14 @@ def export_file(path: str | os.PathLike[str], output: str | os.PathLike[str]) ->
     onnx.save_model(model, os.fspath(output))
 
 
-def to_onnx(program: Program) -> onnx.ModelProto:
-    """The program as an ONNX model (opset 17, QDQ form). ModelError: the standard cannot say it."""
+def to_onnx(program: Program, emitters: Mapping[str, Any] = EMITTERS) -> onnx.ModelProto:
+    """The program as an ONNX model (opset 17, QDQ form). ModelError: the standard cannot say it.
+
+    emitters: operator -> function that appends its ONNX form to a Builder.
+    """
     builder = Builder(program)
     for node in program.nodes:
-        EMITTERS[node.op](builder, node)
+        emitters[node.op](builder, node)
     inputs = [_value_info(program.values[name]) for name in program.inputs]
     outputs = [_value_info(program.values[name]) for name in program.outputs]
     graph = helper.make_graph(builder.nodes, program.name or "network", inputs, outputs, builder.initializers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,15 @@ def _dequantize(builder: Builder, node: Node) -> None:
     builder.emit("Identity", [builder.real(source.name)], node.name, node.outputs[0])
 
 
+_erf = np.vectorize(math.erf)
+
 # Functions a table may stand for, tried in this order: (ONNX operator or "", attributes, NumPy form).
 _LUT_FUNCTIONS: list[tuple[str, dict[str, float], Any]] = [
     ("", {}, lambda x: x),
     ("Relu", {}, lambda x: np.maximum(x, 0)),
     ("Sigmoid", {}, lambda x: 1 / (1 + np.exp(-x))),
     ("SiLU", {}, lambda x: x / (1 + np.exp(-x))),
+    ("GELU", {}, lambda x: x * (1 + _erf(x / math.sqrt(2))) / 2),
     ("HardSwish", {}, lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
     ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}, lambda x: np.clip(x / 6 + 0.5, 0, 1)),
     ("HardSigmoid", {"alpha": 0.2, "beta": 0.5}, lambda x: np.clip(0.2 * x + 0.5, 0, 1)),
@@ -80,6 +84,8 @@ def _lut_function(builder: Builder, node: Node, op: str, attributes: dict[str, A
     value, x = builder.program.values[node.outputs[0]], builder.real(node.inputs[0])
     if op == "SiLU":
         x = builder.emit("Mul", [x, builder.emit("Sigmoid", [x], node.name)], node.name)
+    elif op == "GELU":
+        x = _gelu(builder, node.name, x, "gelu")
     elif op:
         x = builder.emit(op, [x], node.name, **attributes)
     builder.quantize(x, value.name, *builder.quantization(value.name), value.dtype, value.name)
@@ -110,28 +116,28 @@ def _unary(builder: Builder, node: Node) -> None:
     elif function == "silu":
         builder.emit("Mul", [x, builder.emit("Sigmoid", [x], node.name)], node.name, output)
     elif function in ("gelu", "gelu_tanh"):
-        _gelu(builder, node, x, output)
+        _gelu(builder, node.name, x, function, output)
     else:
         attributes = {key: node.attributes[key] for key in ("alpha", "beta") if key in node.attributes}
         builder.emit(_UNARY[function], [x], node.name, output, **attributes)
 
 
-def _gelu(builder: Builder, node: Node, x: str, output: str) -> None:
+def _gelu(builder: Builder, name: str, x: str, function: str, output: str | None = None) -> str:
     """`x/2 * (1 + erf(x/sqrt 2))`, or the tanh form; the operator Gelu exists only from opset 20 on."""
 
     def scalar(value: float) -> str:
-        return builder.constant(f"{node.name}_constant", np.float32(value))
+        return builder.constant(f"{name}_constant", np.float32(value))
 
     def emit(op: str, *inputs: str, to: str | None = None) -> str:
-        return builder.emit(op, inputs, node.name, to)
+        return builder.emit(op, inputs, name, to)
 
-    if node.attributes["function"] == "gelu":
+    if function == "gelu":
         inner = emit("Erf", emit("Mul", x, scalar(1 / np.sqrt(2))))
     else:
         cube = emit("Mul", emit("Mul", emit("Mul", x, x), x), scalar(0.044715))
         inner = emit("Tanh", emit("Mul", emit("Add", x, cube), scalar(np.sqrt(2 / np.pi))))
     half = emit("Mul", x, scalar(0.5))
-    emit("Mul", half, emit("Add", inner, scalar(1.0)), to=output)
+    return emit("Mul", half, emit("Add", inner, scalar(1.0)), to=output)
 
 
 def _pool(builder: Builder, node: Node) -> None:

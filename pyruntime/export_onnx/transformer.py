@@ -33,39 +33,61 @@ def matmul(builder: Builder, node: Node) -> None:
 
 
 def attention(builder: Builder, node: Node) -> None:
-    """Heads by Reshape and Transpose; softmax with the exponentials, not their quotients, in 8 bits."""
-    heads = node.attributes["heads"]
-    value = builder.program.values[node.outputs[0]]
-    scale_y, _ = builder.quantization(value.name)
-    scale_q, scale_k, scale_v = (builder.quantization(name)[0] for name in node.inputs[:3])
+    """Softmax with the exponentials, not their quotients, in 8 bits: what the runtime computes."""
+    parts = _Attention(builder, node)
+    largest = parts.emit("ReduceMax", parts.scores, axes=[-1], keepdims=1)
+    weights = parts.eight_bits(parts.emit("Exp", parts.emit("Sub", parts.scores, largest)))
+    total = parts.emit("ReduceSum", weights, parts.ints(-1), keepdims=1)
+    parts.join(parts.emit("Div", parts.emit("MatMul", weights, parts.v), total))
 
-    def emit(op: str, *inputs: str, **attributes: Any) -> str:
-        return builder.emit(op, inputs, node.name, **attributes)
 
-    def ints(*numbers: int) -> str:
-        return builder.constant(f"{node.name}_ints", np.asarray(numbers, np.int64))
+def softmax_attention(builder: Builder, node: Node) -> None:
+    """Softmax as one operator with 8 bits for its quotients, which is what other runtimes are made for."""
+    parts = _Attention(builder, node)
+    weights = parts.eight_bits(parts.emit("Softmax", parts.scores, axis=-1))
+    parts.join(parts.emit("MatMul", weights, parts.v))
 
-    def number(real: float) -> str:
-        return builder.constant(f"{node.name}_factor", np.float32(real))
 
-    def split(name: str, *perm: int) -> str:
-        return emit("Transpose", emit("Reshape", builder.real(name), ints(0, 0, heads, -1)), perm=list(perm))
+class _Attention:
+    """What both forms share: heads by Reshape and Transpose, the scores, joining the heads again."""
 
-    q, k = split(node.inputs[0], 0, 2, 1, 3), split(node.inputs[1], 0, 2, 3, 1)
-    v = split(node.inputs[2], 0, 2, 1, 3)
-    scores = emit("Mul", emit("MatMul", q, k), number(node.attributes["multiplier"] / (scale_q * scale_k)))
-    if len(node.inputs) > 3 and node.inputs[3]:
-        scores = emit("Add", scores, builder.real(node.inputs[3]))
-    exponentials = emit("Exp", emit("Sub", scores, emit("ReduceMax", scores, axes=[-1], keepdims=1)))
-    parameters = builder.parameters(f"{node.name}_exponentials", 1 / 255, 0, "u8")
-    codes = emit("QuantizeLinear", exponentials, *parameters)
-    weights = emit("DequantizeLinear", codes, *parameters)
-    mean = emit("Div", emit("MatMul", weights, v), emit("ReduceSum", weights, ints(-1), keepdims=1))
-    factor = node.attributes["output_multiplier"] * scale_y / scale_v
-    if abs(factor - 1) > _SAME:
-        mean = emit("Mul", mean, number(factor))
-    joined = emit("Transpose", mean, perm=[0, 2, 1, 3])
-    builder.finish(node, "Reshape", [joined, ints(0, 0, -1)])
+    def __init__(self, builder: Builder, node: Node) -> None:
+        self.builder, self.node = builder, node
+        self.scale_q, self.scale_k, self.scale_v = (builder.quantization(x)[0] for x in node.inputs[:3])
+        q = self._split(node.inputs[0], 0, 2, 1, 3)
+        k = self._split(node.inputs[1], 0, 2, 3, 1)
+        self.v = self._split(node.inputs[2], 0, 2, 1, 3)
+        factor = self._number(node.attributes["multiplier"] / (self.scale_q * self.scale_k))
+        self.scores = self.emit("Mul", self.emit("MatMul", q, k), factor)
+        if len(node.inputs) > 3 and node.inputs[3]:
+            self.scores = self.emit("Add", self.scores, builder.real(node.inputs[3]))
+
+    def emit(self, op: str, *inputs: str, **attributes: Any) -> str:
+        return self.builder.emit(op, inputs, self.node.name, **attributes)
+
+    def ints(self, *numbers: int) -> str:
+        return self.builder.constant(f"{self.node.name}_ints", np.asarray(numbers, np.int64))
+
+    def eight_bits(self, real: str) -> str:
+        """`real`, which lies in 0..1, in steps of 1/255."""
+        parameters = self.builder.parameters(f"{self.node.name}_weights", 1 / 255, 0, "u8")
+        return self.emit("DequantizeLinear", self.emit("QuantizeLinear", real, *parameters), *parameters)
+
+    def join(self, mean: str) -> None:
+        """The node's output from the heads' [N, heads, S, e]."""
+        scale_y, _ = self.builder.quantization(self.node.outputs[0])
+        factor = self.node.attributes["output_multiplier"] * scale_y / self.scale_v
+        if abs(factor - 1) > _SAME:
+            mean = self.emit("Mul", mean, self._number(factor))
+        joined = self.emit("Transpose", mean, perm=[0, 2, 1, 3])
+        self.builder.finish(self.node, "Reshape", [joined, self.ints(0, 0, -1)])
+
+    def _split(self, name: str, *perm: int) -> str:
+        heads = self.ints(0, 0, self.node.attributes["heads"], -1)
+        return self.emit("Transpose", self.emit("Reshape", self.builder.real(name), heads), perm=list(perm))
+
+    def _number(self, real: float) -> str:
+        return self.builder.constant(f"{self.node.name}_factor", np.float32(real))
 
 
 def layer_norm(builder: Builder, node: Node) -> None:

@@ -25,7 +25,7 @@ MAX_CONTEXT_BITS = 6
 ROUNDS = 4
 # What is tried: (row bits, column bits). More contexts than 16 leave the cache and gain next to nothing.
 CLASS_BITS = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (0, 4))
-# Shorter columns do not pay for stating their classes, and clustering them (floats: 4 by millions) takes minutes.
+# Shorter columns do not pay for their classes, and clustering millions of them (floats) takes minutes.
 MIN_COLUMN = 16
 # Settings are tried on about this many symbols.
 SAMPLE, MIN_ROWS = 1 << 17, 64

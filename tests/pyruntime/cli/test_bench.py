@@ -123,7 +123,7 @@ def test_peers_without_vnni_get_weights_of_seven_bits(
     (found,) = InferenceSession(reduced).run(None, feed)
     assert 0 < np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
     for exact, count in ((True, 1), (False, 2)):
-        monkeypatch.setattr(peer_models, "_adds_exactly", lambda exact=exact: exact)
+        monkeypatch.setattr(peer_models, "adds_exactly", lambda exact=exact: exact)
         made = peer_models.peer_entrants(str(packed_file), ["onnxruntime"], "int8", tmp_path)
         assert [entrant.timed for entrant in made] == [False, True][-count:]
         assert len({entrant.group for entrant in made}) == 1

@@ -1,0 +1,1 @@
+"""Latency of whole networks, ours and the peers', in turns."""
