@@ -88,15 +88,9 @@ namespace pyruntime {
     for (int i = 0; i < channels; ++i) out[i] = part[i];
     return;
   }
-  alignas(16) uint8_t part[16];
   __m128i bytes;
   if (residual != nullptr) {
-    const uint8_t* r = residual + channel;
-    if (channels < 16) {
-      for (int i = 0; i < 16; ++i) part[i] = i < channels ? r[i] : 0;
-      r = part;
-    }
-    const __m128i r16 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(r));
+    const __m128i r16 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(residual + channel));
     f0 = requantize_residual8(q, requantize_clamp8(f0, q.lo, q.hi), r16);
     f1 = requantize_residual8(q, requantize_clamp8(f1, q.lo, q.hi), _mm_srli_si128(r16, 8));
     bytes = requantize_pack16(_mm256_cvtps_epi32(f0), _mm256_cvtps_epi32(f1));
@@ -111,6 +105,13 @@ namespace pyruntime {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
     return;
   }
+  if (channels >= 8) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(out), bytes);
+    bytes = _mm_srli_si128(bytes, 8);
+    out += 8;
+    channels -= 8;
+  }
+  alignas(16) uint8_t part[16];
   _mm_store_si128(reinterpret_cast<__m128i*>(part), bytes);
   for (int i = 0; i < channels; ++i) out[i] = part[i];
 }

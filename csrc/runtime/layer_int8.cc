@@ -168,10 +168,9 @@ bool is_forced(WeightFormatChoice choice, WeightFormat format) {
          (choice == WeightFormatChoice::bitmask && format == WeightFormat::bitmask);
 }
 
-bool is_allowed(WeightFormatChoice choice, WeightFormat format, double density) {
-  constexpr double kSparseBelow = 0.6;             // density under which sparse rows are considered
+bool is_allowed(WeightFormatChoice choice, WeightFormat format) {
   if (format == WeightFormat::dense) return true;  // stands in where the forced format has no row
-  return choice == WeightFormatChoice::automatic ? density < kSparseBelow : is_forced(choice, format);
+  return choice == WeightFormatChoice::automatic || is_forced(choice, format);
 }
 
 }  // namespace
@@ -194,8 +193,7 @@ void Int8Layer::consider(const PlanContext& context, const Packing& packing, int
     const double density = row.format == WeightFormat::dense    ? 1.0
                            : row.format == WeightFormat::block4 ? packing.blocks
                                                                 : packing.weights;
-    if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format, density))
-      continue;
+    if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format)) continue;
     double cycles = row.cost(weights, density, pixels) * static_cast<double>(packing.groups);
     if (is_forced(context.weight_format, row.format)) cycles *= 1e-9;
     if (best->kernel == nullptr || cycles < best->cycles) *best = {&row, &packing, cycles};

@@ -4,6 +4,7 @@
 #include "kernels/conv_int8/pack.h"
 #include "kernels/conv_int8/sparse_lanes.h"
 #include "kernels/conv_int8/sparse_list.h"
+#include "kernels/conv_int8/sparse_pairs.h"
 #include "kernels/conv_int8/sparse_rows.h"
 
 namespace pyruntime {

@@ -29,9 +29,8 @@ double cost_conv_int8_u8s8s32_1x1x1__scalar(const ConvInt8Weights& w, double, in
 double cost_conv_int8_u8s8s32_5x16x4__avx2(const ConvInt8Weights& w, double, int64_t pixels) {
   const double outputs = static_cast<double>(pixels) * round_up(w.n, 16);
   const double products = outputs * w.taps * round_up(w.k, 4) / 32.0 * 1.25;
-  const double epilogue = outputs / 8.0 * 3.5 + outputs / (5.0 * 16.0) * 20.0;
   const double bytes = round_up(w.n, 16) * w.taps * round_up(w.k, 4);
-  return larger(1.1 * products + epilogue, stream_cycles(bytes));
+  return larger(1.1 * products + outputs / 8.0 * 7.5, stream_cycles(bytes));
 }
 
 // One VPDPBUSD (64 MACs) a cycle; the epilogue takes about 3.5 cycles per 16 outputs, a tile of up to 14 x 32

@@ -1,15 +1,11 @@
 // Sparse weights for many pixels: per output channel a list of its nonzero 1x4 blocks in input order. The
-// kernels hold the inputs of 16 (8) pixels of one block in a register, so a block costs one broadcast of its
+// kernels hold the inputs of 16 pixels of one block in a register, so a block costs one broadcast of its
 // weights and one product per pixel vector; the four channels of a block are the four bytes of a vpdpbusd
-// (vpmaddubsw) lane.
+// lane.
 //
-// Packed form: uint32 first[n + 1], then, 64-byte aligned, int32 weights[first[n]] (four s8) and uint16
-// block[first[n]] with block = tap * ceil(k / 4) + channel / 4.
-//
-//  block4_list  blocks as they are (vpdpbusd is exact)
-//  block4_pairs blocks in which 255 * (|w0| + |w1|) or 255 * (|w2| + |w3|) could leave s16 are split into two
-//  blocks
-//               (w0, 0, w2, 0) and (0, w1, 0, w3): the pair sums of vpmaddubsw are then exact
+// Packed form, block4_list: uint32 first[n + 1], then, 64-byte aligned, int32 weights[first[n]] (four s8) and
+// uint16 block[first[n]] with block = tap * ceil(k / 4) + channel / 4. vpdpbusd is exact; sparse_pairs.h is
+// the form for vpmaddubsw.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +22,7 @@ struct SparseList {
   const uint16_t* block;
 };
 
-// Views of what pack_block4_list / pack_block4_pairs wrote.
+// View of what pack_block4_list wrote.
 static inline SparseList sparse_list(const void* packed, int n) {
   const auto* first = static_cast<const uint32_t*>(packed);
   const uintptr_t base = reinterpret_cast<uintptr_t>(packed);
@@ -37,8 +33,6 @@ static inline SparseList sparse_list(const void* packed, int n) {
 
 size_t packed_bytes_block4_list(const ConvInt8Weights& weights);
 void pack_block4_list(const ConvInt8Weights& weights, void* packed);
-size_t packed_bytes_block4_pairs(const ConvInt8Weights& weights);
-void pack_block4_pairs(const ConvInt8Weights& weights, void* packed);
 
 // Pixel vectors processed together: as many as keep the inputs of all blocks within `bytes` (the L1
 // share), 1..4.
@@ -51,7 +45,6 @@ static inline int pixel_vectors(const ConvInt8Args& args, int lanes, int bytes) 
 }
 
 size_t scratch_bytes_block4_list(const ConvInt8Args& args);
-size_t scratch_bytes_block4_pairs(const ConvInt8Args& args);
 
 }  // namespace conv_int8
 }  // namespace pyruntime

@@ -4,7 +4,7 @@
 // Channels are taken in blocks of 128 and sorted by their number of blocks, so that 8 neighbours have nearly
 // the same number and little is padded. A slot is 8 dword positions (u16, of the inputs laid out as in
 // sparse_lanes.h) followed by 8 x 4 weights. Blocks whose pair sums could saturate vpmaddubsw are split as in
-// block4_pairs (sparse_list.h).
+// sparse_pairs.h.
 //
 // Packed form: SparseRowsBlock[ceil(n / 128)], then, 64-byte aligned, the slots of 48 bytes.
 #pragma once
