@@ -245,7 +245,8 @@ def test_channels_removed_and_quantized(x):
     assert compressed.program.constants[body.inputs[1]].array.shape == (16, 16, 3, 3)
     expected = make_run(model)({"x": x})["y"]
     session = InferenceSession(compressed)
-    assert {row["precision"] for row in session.kernels() if row["op"] in ("conv", "dense")} == {"int8"}
+    precisions = {row["precision"] for row in session.kernels() if row["op"] in ("conv", "dense")}
+    assert precisions <= {"int8", "int8 (block4)"}
     found = session.run(None, {"x": x})[0]
     crude = compress(model, Recipe(prune=words, recover=[]), {"x": x})
     assert sqnr_db(expected, found) > sqnr_db(expected, InferenceSession(crude).run(None, {"x": x})[0]) + 3
