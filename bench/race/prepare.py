@@ -39,6 +39,14 @@ def packed(network: Network, cache: Path) -> str:
     return _Files(network, cache).packed()
 
 
+def cached(network: Network, cache: Path) -> str | None:
+    """Our file of the network if it is there already."""
+    if not (cache / network.source).exists():
+        return None
+    path = _Files(network, cache).path("packed.pyrt")
+    return str(path) if path.exists() else None
+
+
 def entrants(network: Network, cache: Path, peers: list[str]) -> list[Entrant]:
     """Ours first, then every peer in each configuration that may be its best. Raises sources.Missing,
     OptionError (a recipe of a later release).
@@ -73,6 +81,9 @@ class _Files:
         recipe = json.dumps([prt.__version__, dict(network.recipe)])
         self._folder = self._source / hashlib.sha256(recipe.encode()).hexdigest()[:12]
         self._folder.mkdir(exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        return self._folder / name
 
     def packed(self) -> str:
         def make(path: Path) -> None:
@@ -129,7 +140,7 @@ class _Files:
         return self._once("dynamic.onnx", make)
 
     def _once(self, name: str, make: Callable[[Path], object]) -> str:
-        path = self._folder / name
+        path = self.path(name)
         if not path.exists():
             unfinished = path.with_stem(f"{path.stem}.unfinished")
             make(unfinished)
