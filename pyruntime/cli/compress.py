@@ -22,7 +22,7 @@ Prune and quantize a float ONNX network and pack it into one .pyrt file.
                  calibrate=minmax|average|percentile|entropy|mse, activations=u8|float (weights alone),
                  ends=int8|same (first and last layer; int8 by default for up to 4 bits),
                  per=channel|tensor, symmetric=yes|no (int2 .. int7)
---recover LIST   comma list of: obs, bn, equalize, smooth, bias
+--recover LIST   comma list of: obs, bn, equalize, smooth, adaround, bias
 """
 
 
