@@ -31,19 +31,21 @@ using conv_int8::SparseRowsBlock;
   return _mm_unpacklo_epi64(lo, hi);
 }
 
+[[gnu::always_inline]] inline __m256i add_slot(__m256i acc, const uint8_t* inputs, const uint8_t* slot) {
+  _mm_prefetch(reinterpret_cast<const char*>(slot) + kPrefetchBytes, _MM_HINT_T0);
+  uint64_t first, second;
+  __builtin_memcpy(&first, slot, 8);
+  __builtin_memcpy(&second, slot + 8, 8);
+  const __m256i x =
+      _mm256_inserti128_si256(_mm256_castsi128_si256(load_four(inputs, first)), load_four(inputs, second), 1);
+  const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(slot + 16));
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
+}
+
 __m256i accumulate(const uint8_t* inputs, const uint8_t* slot, int slots) {
-  const __m256i ones = _mm256_set1_epi16(1);
   __m256i acc = _mm256_setzero_si256();
-  for (int s = 0; s < slots; ++s, slot += kRowsSlotBytes) {
-    _mm_prefetch(reinterpret_cast<const char*>(slot) + kPrefetchBytes, _MM_HINT_T0);
-    uint64_t first, second;
-    __builtin_memcpy(&first, slot, 8);
-    __builtin_memcpy(&second, slot + 8, 8);
-    const __m256i x = _mm256_inserti128_si256(_mm256_castsi128_si256(load_four(inputs, first)),
-                                              load_four(inputs, second), 1);
-    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(slot + 16));
-    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), ones));
-  }
+#pragma GCC unroll 2
+  for (int s = 0; s < slots; ++s) acc = add_slot(acc, inputs, slot + s * kRowsSlotBytes);
   return acc;
 }
 
