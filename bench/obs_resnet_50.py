@@ -2,8 +2,8 @@
 
     python bench/obs_resnet_50.py [--images 256] [--size 224] [--prune weight=0.5]
 
-The weights are random (bench/models/resnet_50.py): the work does not depend on what they are. Prints the
-time of every layer, then the total and the most memory the process ever held.
+The weights are random (bench/models/random_networks.py): the work does not depend on what they are. Prints
+the time of every layer, then the total and the most memory the process ever held.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from bench.models import resnet_50
+from bench.models.random_networks import STATISTICS_PICTURES, noise, resnet50
 from pyruntime import graph
 from pyruntime.evaluate import observe
 from pyruntime.frontends.onnx import load
@@ -34,8 +34,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--prune", default="weight=0.5")
     options = parser.parse_args()
-    reference = load(resnet_50.build(options.size))
-    data = {"input": resnet_50.images(options.images, options.size)}
+    reference = load(resnet50(noise(STATISTICS_PICTURES, options.size)))
+    data = {"input": noise(options.images, options.size, seed=2)}
     model = graph.clone(reference)
     report = prune(model, [parse_spec(options.prune)])
     before = sqnr(reference, model, options.size)
@@ -54,7 +54,7 @@ def main() -> None:
 
 def sqnr(reference, model, size: int) -> float:  # type: ignore[no-untyped-def]
     """Signal over noise of the logits in dB, on pictures that OBS has not seen."""
-    data = {"input": resnet_50.images(HELD_OUT, size, seed=1)}
+    data = {"input": noise(HELD_OUT, size, seed=3)}
     wanted, found = (
         np.concatenate([values["logits"] for values in observe(net, data, ["logits"])])
         for net in (reference, model)

@@ -141,6 +141,7 @@ class _Batches:
 
     def __init__(self, count: int) -> None:
         self._held: list[dict[str, Array]] = [{} for _ in range(count)]
+        self._bytes = 0  # of all that is held
         self._names: dict[int, list[str]] = {}  # of the batches in files
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -151,11 +152,13 @@ class _Batches:
             return {name: np.load(file) for name in self._names[index]}
 
     def put(self, index: int, tensors: dict[str, Array]) -> None:
+        size = _bytes(tensors)
+        self._bytes -= _bytes(self._held[index])
         self._held[index] = {}
         self._names.pop(index, None)
-        held = sum(array.nbytes for batch in (*self._held, tensors) for array in batch.values())
-        if held <= MEMORY_BYTES:
+        if self._bytes + size <= MEMORY_BYTES:
             self._held[index] = tensors
+            self._bytes += size
             return
         with self._path(index).open("wb") as file:
             for array in tensors.values():
@@ -166,3 +169,7 @@ class _Batches:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory()
         return Path(self._folder.name) / f"{index}.npy"
+
+
+def _bytes(tensors: Mapping[str, Array]) -> int:
+    return sum(array.nbytes for array in tensors.values())

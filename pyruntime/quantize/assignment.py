@@ -45,8 +45,8 @@ def assign(
     rules = rules or {}
     for pattern in rules:
         if not any(matches(layer, pattern) for layer in layers):
-            names = ", ".join(layer.name for layer in layers[:8])
-            raise OptionError(f"layers: no layer matches '{pattern}'; the layers are: {names}, ...")
+            names = ", ".join([layer.name for layer in layers[:8]] + ["..."] * (len(layers) > 8))
+            raise OptionError(f"layers: no layer matches '{pattern}'; the layers are: {names}")
     ends = _ends(layers) if spec.ends else set()
     chosen = {}
     for layer in layers:

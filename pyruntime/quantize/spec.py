@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pyruntime import spec as words
 from pyruntime.errors import OptionError
 from pyruntime.quantize.observers import OBSERVERS
-from pyruntime.quantize.schemes import Integer, Scheme, parse_scheme
+from pyruntime.quantize.schemes import NAMES, Integer, Scheme, parse_scheme
 
 DEFAULT_OBSERVER = "mse"
 DEFAULT_SCHEME = Integer()
 NONE = "none"
+LATER = ("mixed",)  # named in the interface, not built
 # Weights of up to this many bits leave the first and the last layer, which few weights buy much accuracy, to
 # int8.
 ENDS_BITS = 4
@@ -56,6 +57,10 @@ def parse_spec(text: str) -> QuantizeSpec:
         for key, _ in options:
             raise OptionError(f"{what}: option '{key}' has no effect with 'none'; leave it out")
         return QuantizeSpec(None, activations="float")
+    if name.strip() in LATER:
+        raise OptionError(
+            f"{what}: scheme '{name.strip()}' is not built yet; available: {', '.join(NAMES)}, none"
+        )
     own, rest = _own(options, what)
     scheme = parse_scheme(head, rest, what)
     calibrate = words.choose(own.get("calibrate", DEFAULT_OBSERVER), OBSERVERS, f"{what}: observer")

@@ -15,6 +15,11 @@ from pyruntime.layers import Layer, find_layers
 Progress = Callable[[int, int], None]
 
 
+def value_name(value: ir.Value | None) -> str:
+    """Name of a tensor, "" for an absent one."""
+    return "" if value is None else value.name or ""
+
+
 def own_layers(model: ir.Model) -> dict[str, Layer]:
     """Layers whose weight nothing else reads, by name: only those can be changed for their own sake."""
     return {layer.name: layer for layer in find_layers(model) if len(layer.weight.uses()) == 1}

@@ -29,35 +29,12 @@ from pyruntime.prefix import Prefix
 from pyruntime.prune.granularity import find
 from pyruntime.recover import solve
 from pyruntime.recover.common import Progress, changed_layers, get_bias, set_layer, summed_with
+from pyruntime.recover.sums import Sums, inputs_and_targets
 
 Array = npt.NDArray[Any]
 
 ROWS = 1 << 14  # input rows of a layer, over all samples
 SEED = 0
-
-
-@dataclass
-class Sums:
-    """Sums over input rows x `[k]` and target outputs y `[out]` of one group of a layer."""
-
-    count: int = 0
-    x: Array | float = 0.0
-    y: Array | float = 0.0
-    xx: Array | float = 0.0
-    yx: Array | float = 0.0
-
-    def update(self, x: Array, y: Array) -> None:
-        self.count += len(x)
-        self.x = self.x + x.sum(axis=0, dtype=np.float64)
-        self.y = self.y + y.sum(axis=0, dtype=np.float64)
-        self.xx = self.xx + (x.T @ x).astype(np.float64)
-        self.yx = self.yx + (y.T @ x).astype(np.float64)
-
-    def centred(self) -> tuple[Array, Array, Array, Array]:
-        """Mean of x, mean of y, covariance of x `[k, k]`, covariance of y with x `[out, k]`."""
-        x, y = np.asarray(self.x) / self.count, np.asarray(self.y) / self.count
-        covariance = np.asarray(self.xx) / self.count - np.outer(x, x)
-        return x, y, covariance, np.asarray(self.yx) / self.count - np.outer(y, x)
 
 
 @dataclass
@@ -103,9 +80,8 @@ def update_pruned(
     then = Prefix(reference, data, make_run, batch=size)
     rows = -(-ROWS // max(1, sample_count(data)))
     for number, task in enumerate(tasks):
-        now.advance(task.layer.node)
-        then.advance(task.original.node, past=True)
-        _update(model, task, _gather(task, now, then, rows), granularities.get(task.layer.weight_name))
+        found = _gather(task, now, then, rows)
+        _update(model, task, found, granularities.get(task.layer.weight_name))
         if progress is not None:
             progress(number + 1, len(tasks))
 
@@ -114,21 +90,16 @@ def _gather(task: Task, now: Prefix, then: Prefix, rows: int) -> list[Sums]:
     """Sums of each group of a layer, over `rows` positions of each sample.
 
     Args:
-        now: the compressed network as far as the layer; then: the float network past it.
+        now, then: the compressed network, the float network.
     """
     found = [Sums() for _ in range(task.layer.groups)]
-    source, result = _name(task.layer.node.inputs[0]), _name(task.original.node.outputs[0])
-    partner = [task.partner] if task.partner else []
-    pairs = zip(now.values([source, *partner]), then.values([result, *partner]), strict=True)
-    for batch, (values, values0) in enumerate(pairs):
-        x, y0 = values[source], values0[result]
-        if y0.size == 0:
+    pairs = inputs_and_targets(task.layer, task.original, task.partner, now, then)
+    for batch, (x, y) in enumerate(pairs):
+        if y.size == 0:
             continue
-        if task.partner and values[task.partner].shape == y0.shape:
-            y0 = y0 + (values0[task.partner] - values[task.partner])
         count = rows * len(x)
         x_rows = sample_rows(task.layer, x, count, np.random.default_rng((SEED, batch)))
-        y_rows = sample_outputs(task.layer, y0, count, np.random.default_rng((SEED, batch)))
+        y_rows = sample_outputs(task.layer, y, count, np.random.default_rng((SEED, batch)))
         for group, sums in enumerate(found):
             sums.update(x_rows[group], y_rows[group])
     return found
@@ -143,7 +114,8 @@ def _update(model: ir.Model, task: Task, found: Sequence[Sums], granularity: str
         if sums.count == 0:
             continue
         part = slice(group * rows, (group + 1) * rows)
-        x, y, covariance, cross = sums.centred()
+        (x, y), (covariance, cross) = sums.means(), sums.moments()
+        assert cross is not None
         problem = solve.Problem.of(covariance, cross, weight0[part].reshape(rows, -1).astype(np.float64))
         kept, start = task.mask[part], problem.weight0
         pattern = find(granularity) if granularity is not None else None
@@ -154,7 +126,3 @@ def _update(model: ir.Model, task: Task, found: Sequence[Sums], granularity: str
             weight[part] = new.reshape(kept.shape)
             bias[part] = y - new @ x
     set_layer(model, task.layer, weight, bias)
-
-
-def _name(value: ir.Value | None) -> str:
-    return "" if value is None else value.name or ""

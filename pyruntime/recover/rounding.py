@@ -30,7 +30,8 @@ from pyruntime.prefix import Prefix
 from pyruntime.quantize.schemes import Grid, IntegerGrid
 from pyruntime.recover import solve
 from pyruntime.recover.adaround import soft_round
-from pyruntime.recover.common import Progress, get_bias, own_layers, set_layer, summed_with
+from pyruntime.recover.common import Progress, get_bias, own_layers, set_layer, summed_with, value_name
+from pyruntime.recover.sums import Sums, inputs_and_targets
 
 Array = npt.NDArray[Any]
 
@@ -38,42 +39,6 @@ COLUMNS = 128  # rounded before the rest of the columns learns of their errors
 # Input rows of a layer with k columns: enough for a covariance of full rank, and for its small ones too.
 ROWS_PER_COLUMN, LEAST_ROWS = 4, 1 << 10
 SEED = 0
-
-
-@dataclass
-class Moments:
-    """Of one group of a layer: sums over input rows x `[k]` and wanted outputs y `[out]`; float64."""
-
-    count: int = 0
-    x: Array | float = 0.0
-    y: Array | float = 0.0
-    xx: Array | float = 0.0
-    yx: Array | float = 0.0
-
-    def update(self, x: Array, y: Array | None) -> None:
-        """Args: x: rows `[n, k]`; y: `[n, out]`, None if the float layer is to be had on the same inputs."""
-        self.count += len(x)
-        self.x = self.x + x.sum(axis=0, dtype=np.float64)
-        self.xx = self.xx + (x.T @ x).astype(np.float64)
-        if y is not None:
-            self.y = self.y + y.sum(axis=0, dtype=np.float64)
-            self.yx = self.yx + (y.T @ x).astype(np.float64)
-
-    def target(self, weight: Array, centred: bool) -> tuple[Array, Array]:
-        """Damped second moment of x `[k, k]`, and the weights `[out, k]` that give the wanted outputs best.
-
-        Args: weight: `[out, k]`, of the float layer; centred: a bias takes up the means.
-        """
-        x, xx = np.asarray(self.x) / self.count, np.asarray(self.xx) / self.count
-        if centred:
-            xx = xx - np.outer(x, x)
-        if not np.ndim(self.yx):
-            return solve.Problem.of(xx, weight @ xx, weight).hessian, weight
-        yx = np.asarray(self.yx) / self.count
-        if centred:
-            yx = yx - np.outer(np.asarray(self.y) / self.count, x)
-        problem = solve.Problem.of(xx, yx, weight)
-        return problem.hessian, solve.least_squares(problem, weight != 0)
 
 
 @dataclass
@@ -86,7 +51,7 @@ class Task:
     layer: Layer
     original: Layer
     partner: str
-    moments: list[Moments] = field(default_factory=list)
+    moments: list[Sums] = field(default_factory=list)
     samples: int = 0
     x: Array | float = 0.0
     y: Array | float = 0.0
@@ -111,8 +76,8 @@ def round_weights(
         sequential: each layer sees the inputs that the layers before it, already rounded, give it. For 8 bits
             not worth its time.
         sweeps: of coordinate descent; the same holds.
-        learned: try AdaRound too, and keep for each output channel what is closer to the float layer; ten to
-            thirty times the time.
+        learned: try AdaRound too, and keep for each output channel what is closer to the float layer; takes
+            several times as long.
     Weights that several layers share stay as they are.
     """
     reference = graph.clone(model)
@@ -128,47 +93,50 @@ def round_weights(
         size = batch_size(model, data)
         now, then = (Prefix(m, data, make_run, batch=size) for m in (model, reference))
     else:
-        names = [_name(task.layer.node.inputs[0]) for task in tasks]
+        names = [value_name(task.layer.node.inputs[0]) for task in tasks]
         for batch, values in enumerate(observe(model, data, names, make_run)):
-            for task in tasks:
-                _add(task, batch, values, None, samples)
+            for task, name in zip(tasks, names, strict=True):
+                _add(task, batch, values[name], None, samples)
     for number, task in enumerate(tasks):
         if sequential:
-            now.advance(task.layer.node)
-            then.advance(task.original.node, past=True)
-            source, result = _name(task.layer.node.inputs[0]), _name(task.original.node.outputs[0])
-            partner = [task.partner] if task.partner else []
-            pairs = zip(now.values([source, *partner]), then.values([result, *partner]), strict=True)
-            for batch, (values, wanted) in enumerate(pairs):
-                _add(task, batch, values, wanted, samples)
+            pairs = inputs_and_targets(task.layer, task.original, task.partner, now, then)
+            for batch, (x, y) in enumerate(pairs):
+                _add(task, batch, x, y, samples)
         _round_layer(model, task, grids[task.layer.weight_name, task.layer.axis], sweeps, learned)
         task.moments.clear()
         if progress is not None:
             progress(number + 1, len(tasks))
 
 
-def _add(
-    task: Task, batch: int, values: Mapping[str, Array], wanted: Mapping[str, Array] | None, samples: int
-) -> None:
-    """Take in a batch: its values in the rounded network, and in the float one (None: they are the same)."""
-    x, size = values[_name(task.layer.node.inputs[0])], task.layer.array()[0].size
+def _add(task: Task, batch: int, x: Array, y: Array | None, samples: int) -> None:
+    """Take in a batch: what the layer reads, and the outputs wanted of it (None: the float layer's)."""
+    size = task.layer.array()[0].size
     count = -(-max(LEAST_ROWS, ROWS_PER_COLUMN * size) * len(x) // samples)
     rows = sample_rows(task.layer, x, count, np.random.default_rng((SEED, batch)))
     if rows.shape[1] == 0:
         return
     if not task.moments:
-        task.moments = [Moments() for _ in range(task.layer.groups)]
+        task.moments = [Sums() for _ in range(task.layer.groups)]
     task.samples += len(x)
     task.x = task.x + mean_input(task.layer, x) * len(x)
     outputs = None
-    if wanted is not None:
-        y = wanted[_name(task.original.node.outputs[0])]
-        if task.partner and values[task.partner].shape == y.shape:
-            y = y + (wanted[task.partner] - values[task.partner])
+    if y is not None:
         task.y = task.y + mean_output(task.layer, y) * len(x)
         outputs = sample_outputs(task.layer, y, count, np.random.default_rng((SEED, batch)))
-    for group, moments in enumerate(task.moments):
-        moments.update(rows[group], None if outputs is None else outputs[group])
+    for group, sums in enumerate(task.moments):
+        sums.update(rows[group], None if outputs is None else outputs[group])
+
+
+def _target(sums: Sums, weight: Array, centred: bool) -> tuple[Array, Array]:
+    """Damped second moment of the inputs `[k, k]`, and weights `[out, k]` that best give the wanted outputs.
+
+    Args: weight: `[out, k]`, of the float layer; centred: a bias takes up the means.
+    """
+    xx, yx = sums.moments(centred)
+    if yx is None:
+        return solve.Problem.of(xx, weight @ xx, weight).hessian, weight
+    problem = solve.Problem.of(xx, yx, weight)
+    return problem.hessian, solve.least_squares(problem, weight != 0)
 
 
 def _round_layer(model: ir.Model, task: Task, grid: Grid, sweeps: int, learned: bool) -> None:
@@ -177,7 +145,7 @@ def _round_layer(model: ir.Model, task: Task, grid: Grid, sweeps: int, learned: 
     layer, weight = task.layer, task.original.array()
     start = weight.reshape(layer.groups, -1, weight[0].size).astype(np.float64)
     centred = layer.node.op_type != "MatMul"
-    found = [moments.target(old, centred) for moments, old in zip(task.moments, start, strict=True)]
+    found = [_target(sums, old, centred) for sums, old in zip(task.moments, start, strict=True)]
     hessian, target = (np.stack(parts) for parts in zip(*found, strict=True))
     rounded = refine_columns(hessian, target, round_columns(hessian, target, grid), grid, sweeps)
     if learned and isinstance(grid, IntegerGrid):
@@ -270,7 +238,3 @@ def refine_columns(hessian: Array, weight: Array, rounded: Array, grid: Grid, sw
         if np.array_equal(before, rounded):
             break
     return rounded
-
-
-def _name(value: ir.Value | None) -> str:
-    return "" if value is None else value.name or ""

@@ -145,6 +145,7 @@ def test_steps():
         ({"layers": ["int4"]}, "expected layer names and their schemes"),
         ({"layers": {"fc": 4}}, "expected layer names and their schemes"),
         ({"layers": {"fc": "int9"}}, "layers: 'fc': --quantize 'int9': scheme 'int9' is unknown"),
+        ({"quantize": "mixed,bits=4.5"}, "scheme 'mixed' is not built yet"),
         ("missing.yaml", "cannot be read"),
     ],
 )

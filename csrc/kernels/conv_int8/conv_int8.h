@@ -11,8 +11,8 @@
 //
 // Caller obligations
 //  - 64 readable bytes before the first and after the last activation or residual touched: kernels read whole
-//  groups of 4 or 64
-//    channels; weights of the padding channels are zero, so what is read there does not matter.
+//  groups of 4 or 64 channels; weights of the padding channels are zero, so what is read there does not
+//  matter.
 //  - y may not overlap x or the residual: kernels may compute a pixel twice. y holds u8 (1 byte) or f32 (4
 //  bytes) per channel, channels contiguous.
 //  - n_begin is a multiple of the kernel's n_block; n_end is one too, or equals n. |acc| stays below 2^31:

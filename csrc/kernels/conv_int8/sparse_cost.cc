@@ -10,7 +10,7 @@
 namespace pyruntime {
 namespace {
 
-// Beyond what was measured a sparse row must promise twice the gain.
+// Beyond the densities that were measured a sparse row counts twice, so that it must promise half the time.
 double doubt(double density) { return density > 0.6 ? 2.0 : 1.0; }
 
 double inputs(const ConvInt8Weights& w) { return static_cast<double>(w.taps) * ((w.k + 3) / 4 * 4); }

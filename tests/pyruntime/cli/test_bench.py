@@ -94,7 +94,10 @@ def test_a_runtime_that_fails_is_named(
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_interrupt_leaves_no_process(packed_file: Path, python: Callable[..., Any]) -> None:
     """Ctrl-C: one line, status 130, and the workers are gone."""
+    # In the background of a script the signal is ignored, and the children would inherit that.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = python("-m", "pyruntime", "bench", packed_file, "--rounds", "10000", start_new_session=True)
+    signal.signal(signal.SIGINT, inherited)
     try:
         time.sleep(3)
         assert process.poll() is None
