@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,7 @@ from bench.race import report, sources  # noqa: E402
 from bench.race.networks import NETWORKS, find  # noqa: E402
 from bench.roofline import __main__ as roofline  # noqa: E402
 from bench.roofline import layers, peaks  # noqa: E402
+from pyruntime.bench import peer_models  # noqa: E402
 from pyruntime.loading import load_program  # noqa: E402
 from pyruntime.program import Constant, Node, Program, Value  # noqa: E402
 
@@ -199,3 +201,22 @@ def test_values_of_the_roofline_are_bytes_of_their_dtype() -> None:
     program = Program("p", ["x"], ["y"], {"x": Value("x", "u8", [4]), "y": Value("y", "f32", [4])}, {}, [])
     shapes = {"x": (4,), "y": (4,)}
     assert [layers._bytes(program, name, shapes) for name in "xy"] == [4, 16]
+
+
+def test_signed_activations_cover_the_range_of_the_unsigned() -> None:
+    """-2.5 .. 1.5 in u8 with zero point 160; the nearest s8 scale around 0 is 160/127 times as coarse."""
+    helper = onnx.helper
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], name="q"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"], name="d"),
+    ]
+    constants = {"scale": np.float32(1 / 64), "zero": np.uint8(160)}
+    shape = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [9]) for name in ("x", "y")]
+    tensors = [onnx.numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()]
+    graph = helper.make_graph(nodes, "g", shape[:1], shape[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    signed = peer_models.signed_activations(model)
+    x = np.linspace(-2.5, 1.48, 9).astype(np.float32)
+    found = onnx.reference.ReferenceEvaluator(signed).run(None, {"x": x})[0]
+    np.testing.assert_allclose(found, x, atol=0.5 * 160 / 127 / 64 + 1e-6)
+    assert onnx.numpy_helper.to_array(signed.graph.initializer[-1]).dtype == np.int8

@@ -60,12 +60,33 @@ def test_weights_behind_the_cut_may_change():
 
 def test_the_cut_never_moves_back():
     model, data = residual_net(np.random.default_rng(0)), images()
-    first, *_, last = graph.topological_nodes(model)
-    cut = Prefix(model, data, batch=4)
+    _, second, *_, last = graph.topological_nodes(model)
+    ran = []
+
+    def counting(part):
+        ran.extend(node.name for node in part.graph)
+        return make_run(part)
+
+    cut = Prefix(model, data, counting, batch=4)
     cut.advance(last, past=True)
-    cut.advance(first)
-    (wanted, *_), (found, *_) = whole(model, data, ["y"]), cut.values(["y"])
-    np.testing.assert_array_equal(found["y"], wanted["y"])
+    before = len(ran)
+    cut.advance(second)
+    wanted = next(iter(observe(model, data, ["y"], make_run, batch=4)))
+    np.testing.assert_array_equal(next(cut.values(["y"]))["y"], wanted["y"])
+    assert len(ran) == before
+
+
+def test_memory_is_bounded_and_used_again(monkeypatch):
+    monkeypatch.setattr(prefix, "MEMORY_BYTES", 1000)
+    batches = prefix._Batches(2)
+    small, large = {"a": np.zeros(100, np.float32)}, {"a": np.ones(200, np.float32)}
+    batches.put(0, small)
+    batches.put(1, large)  # 400 and 800 bytes are too many together
+    assert batches._names == {1: ["a"]} and batches._bytes == 400
+    batches.put(0, {})
+    batches.put(1, large)
+    assert batches._names == {} and batches._bytes == 800
+    np.testing.assert_array_equal(batches.get(1)["a"], large["a"])
 
 
 def test_tensors_of_unknown_shape_are_made_again():

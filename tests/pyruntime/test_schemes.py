@@ -4,9 +4,9 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import helper
-from toolmodels import build, he, make_run, residual_net, sqnr_db
+from toolmodels import build, he, make_run, residual_net, shared_net, sqnr_db
 
-from pyruntime import InferenceSession, compress
+from pyruntime import InferenceSession, compress, compression
 from pyruntime.errors import OptionError
 from pyruntime.inspect_model import inspect_file
 from pyruntime.reference import run
@@ -154,3 +154,18 @@ def test_rounding_on_data_beats_rounding_to_nearest(model, x):
             for recipe in ({"quantize": text, "recover": []}, {"quantize": text})
         ]
         assert quality[1] > quality[0] + gain, text
+
+
+def test_layers_that_share_a_weight_share_its_scheme():
+    x = np.random.default_rng(0).normal(size=(8, 4, 8, 8)).astype(np.float32)
+    recipe = {"quantize": "int8", "layers": {"second": "int4"}}
+    with pytest.raises(OptionError, match="'second' and 'first' share weight 'w'"):
+        compress(shared_net(np.random.default_rng(0)), recipe, {"x": x})
+
+
+@pytest.mark.parametrize(("text", "careful"), [("int8", False), ("int7", True)])
+def test_fewer_bits_are_rounded_on_the_rounded_prefix(model, x, text, careful, monkeypatch):
+    seen = []
+    monkeypatch.setattr(compression, "round_weights", lambda *_, **words: seen.append(words))
+    compress(model, {"quantize": text}, {"x": x})
+    assert [(words["sequential"], words["sweeps"] > 0) for words in seen] == [(careful, careful)]

@@ -124,3 +124,19 @@ def test_shared_weights_stay():
         model, {model.graph.inputs[0].name: x.astype(np.float32)}, grids_of(model), make_run=make_run
     )
     np.testing.assert_array_equal(graph.constant(model.graph.initializers["w"]), before)
+
+
+def test_learned_rounding_is_kept_only_where_it_is_closer(monkeypatch):
+    """With a learned rounding that always rounds down, nothing changes."""
+    rng = np.random.default_rng(5)
+    model = residual_net(rng, channels=8)
+    data = {"x": rng.normal(size=(16, 3, 16, 16)).astype(np.float32)}
+    without, learned = graph.clone(model), graph.clone(model)
+    round_weights(without, data, grids_of(without), make_run=make_run)
+    monkeypatch.setattr(
+        "pyruntime.recover.rounding.soft_round",
+        lambda hessian, weight, grid: np.where(weight == 0, 0.0, -10 * np.abs(weight).max()),
+    )
+    round_weights(learned, data, grids_of(learned), learned=True, make_run=make_run)
+    for a, b in zip(find_layers(without), find_layers(learned), strict=True):
+        np.testing.assert_array_equal(a.array(), b.array())
