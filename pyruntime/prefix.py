@@ -85,6 +85,29 @@ class Prefix:
                 for name in tensors
             }
 
+    def variants(self, node: ir.Node, forms: Sequence[ir.Model]) -> Iterator[list[dict[str, Array]]]:
+        """Outputs of the network, batch by batch, one dict for each form of the first node behind the cut.
+
+        Args:
+            node: that node, with one output.
+            forms: copies of the model that differ in this node alone. What comes after it is built once.
+        """
+        made = node.outputs[0].name or ""
+        inputs = [value.name or "" for value in self._model.graph.inputs]
+        names = [value.name or "" for value in self._model.graph.outputs]
+        behind = [name for name in dict.fromkeys(names) if name not in (made, *self._live, *inputs)]
+        heads = [self._part(form, self._live, [made]) for form in forms]
+        rest = self._part(self._model, [*self._live, made], behind) if behind else None
+        for index, feed in enumerate(self._feeds):
+            known = {**feed, **self._kept.get(index)}
+            found = []
+            for head in heads:
+                values = {**known, **head(known)}
+                if rest is not None:
+                    values.update(rest(values))
+                found.append({name: values[name] for name in names})
+            yield found
+
     def _values(self, names: set[str]) -> Iterator[ir.Value]:
         return (value for node in self._place for value in node.outputs if value.name in names)
 
@@ -111,7 +134,10 @@ class Prefix:
         """Function from the tensors at the cut and the network's inputs to those asked for."""
         if not tensors:
             return None
-        part = cut_model(self._model, self._live, tensors)
+        return self._part(self._model, self._live, tensors)
+
+    def _part(self, model: ir.Model, given: Sequence[str], tensors: Sequence[str]) -> Any:
+        part = cut_model(model, given, tensors)
         names = [value.name or "" for value in part.graph.inputs]
         run = self._make_run(part)
         return lambda known: run({name: known[name] for name in names})

@@ -36,6 +36,21 @@ ARROWS = {
     "session": {"_core", "pack", "program"},
     "calibration_data": {"graph"},
     "summary": {"pack", "program"},
+    "search": {
+        "graph",
+        "layers",
+        "spec",
+        "evaluate",
+        "prefix",
+        "columns",
+        "prune",
+        "quantize",
+        "recover",
+        "pack",
+        "program",
+        "recipe",
+        "session",
+    },
     "recipe": {"spec", "prune", "quantize", "recover"},
 }
 # Only the tools may need these distributions; the runtime runs without them.

@@ -48,7 +48,7 @@ def test_module_and_version(python: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "compress", "run", "inspect", "bench", "compare", "export", "isa"]
+    "command", ["demo", "compress", "sensitivity", "run", "inspect", "bench", "compare", "export", "isa"]
 )
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
