@@ -9,8 +9,7 @@ namespace conv_int8 {
 
 size_t packed_bytes_block4_list(const ConvInt8Weights& weights) {
   size_t blocks = 0;
-  for (int o = 0; o < weights.n; ++o)
-    for_each_block(weights, o, false, [&](int, const int8_t*) { ++blocks; });
+  for (int o = 0; o < weights.n; ++o) blocks += count_blocks(weights, o, false);
   return ((static_cast<size_t>(weights.n) + 1) * 4 + 63) / 64 * 64 + blocks * 6;
 }
 
@@ -19,7 +18,7 @@ void pack_block4_list(const ConvInt8Weights& weights, void* packed) {
   uint32_t total = 0;
   for (int o = 0; o < weights.n; ++o) {
     first[o] = total;
-    for_each_block(weights, o, false, [&](int, const int8_t*) { ++total; });
+    total += static_cast<uint32_t>(count_blocks(weights, o, false));
   }
   first[weights.n] = total;
   const SparseList list = sparse_list(packed, weights.n);

@@ -1,6 +1,5 @@
 #include "kernels/conv_int8/sparse_pairs.h"
 
-#include <array>
 #include <cstring>
 #include <vector>
 
@@ -10,87 +9,97 @@ namespace pyruntime {
 namespace conv_int8 {
 namespace {
 
+// Four sums decide which blocks may be added in 16 bits: of the positive and of the negative weights, of
+// (w0, w1) and of (w2, w3). Each takes 16 bits of `load`.
 struct Entry {
+  uint64_t load;
+  int32_t weights;
   uint16_t block;
-  std::array<int8_t, 4> w;
-  std::array<int16_t, 4> load;  // of (w0, w1), then (w2, w3): sum of the positive, of the negative weights
-  int peak;                     // largest load
+  uint16_t peak;  // largest of the four sums
 };
 
+constexpr int kMostLoad = 128;  // 255 * 128 = 32640 fits s16
+
 Entry make_entry(int block, const int8_t* w) {
-  Entry e{static_cast<uint16_t>(block), {w[0], w[1], w[2], w[3]}, {}, 0};
-  for (int i = 0; i < 4; ++i) {
-    int16_t& load = e.load[i / 2 * 2 + (w[i] < 0)];
-    load = static_cast<int16_t>(load + (w[i] < 0 ? -w[i] : w[i]));
-  }
-  e.peak = *std::max_element(e.load.begin(), e.load.end());
+  Entry e{0, 0, static_cast<uint16_t>(block), 0};
+  std::memcpy(&e.weights, w, 4);
+  for (int i = 0; i < 4; ++i)
+    e.load += static_cast<uint64_t>(w[i] < 0 ? -w[i] : w[i]) << 16 * (i / 2 * 2 + (w[i] < 0));
+  for (int i = 0; i < 4; ++i) e.peak = std::max(e.peak, static_cast<uint16_t>(e.load >> 16 * i));
   return e;
 }
 
-// The sums of both in 16 bits: 255 * 128 = 32640.
 bool fit_together(const Entry& a, const Entry& b) {
-  constexpr int kMost = 128;
-  for (int i = 0; i < 4; ++i) {
-    if (a.load[i] + b.load[i] > kMost) return false;
-  }
-  return true;
+  constexpr uint64_t kLanes = 0x0001000100010001u;
+  return ((a.load + b.load + kLanes * (0x7fff - kMostLoad)) & (kLanes << 15)) == 0;
 }
 
+// Counting sort, largest first.
+void sort_by_peak(const std::vector<Entry>& entries, std::vector<Entry>* sorted) {
+  size_t begin[kMostLoad + 2] = {};
+  for (const Entry& e : entries) ++begin[kMostLoad - e.peak + 1];
+  for (int i = 1; i <= kMostLoad; ++i) begin[i] += begin[i - 1];
+  sorted->resize(entries.size());
+  for (const Entry& e : entries) (*sorted)[begin[kMostLoad - e.peak]++] = e;
+}
+
+size_t header_bytes(int n) { return ((2 * static_cast<size_t>(n) + 1) * 4 + 63) / 64 * 64; }
+
 struct Channel {
-  std::vector<Entry> doubles, singles;
+  std::vector<Entry> entries, left, doubles, singles;  // kept from channel to channel
 };
 
 // The largest block takes the largest of the few smallest it fits with. Trying 16 leaves 1-3 % more sums
 // to widen than trying all, in linear time.
-Channel pair_channel(const ConvInt8Weights& weights, int channel) {
+void pair_channel(const ConvInt8Weights& weights, int channel, Channel* result) {
   constexpr size_t kTried = 16;
-  std::vector<Entry> left;
+  result->entries.clear();
   for_each_block(weights, channel, true,
-                 [&](int block, const int8_t* w) { left.push_back(make_entry(block, w)); });
-  std::stable_sort(left.begin(), left.end(), [](const Entry& a, const Entry& b) { return a.peak > b.peak; });
-  Channel result;
-  for (size_t i = 0; i < left.size(); ++i) {
-    const Entry large = left[i];
-    size_t j = std::max(i + 1, left.size() - std::min(left.size(), kTried));
-    while (j < left.size() && !fit_together(large, left[j])) ++j;
-    if (j >= left.size()) {
-      result.singles.push_back(large);
+                 [&](int block, const int8_t* w) { result->entries.push_back(make_entry(block, w)); });
+  std::vector<Entry>& left = result->left;
+  sort_by_peak(result->entries, &left);
+  result->doubles.clear();
+  result->singles.clear();
+  for (size_t i = 0, end = left.size(); i < end; ++i) {
+    size_t j = std::max(i + 1, end - std::min(end, kTried));
+    while (j < end && !fit_together(left[i], left[j])) ++j;
+    if (j >= end) {
+      result->singles.push_back(left[i]);
       continue;
     }
-    result.doubles.push_back(large);
-    result.doubles.push_back(left[j]);
-    left.erase(left.begin() + static_cast<ptrdiff_t>(j));
+    result->doubles.push_back(left[i]);
+    result->doubles.push_back(left[j]);
+    std::memmove(&left[j], &left[j] + 1, (--end - j) * sizeof(Entry));
   }
-  return result;
 }
 
 }  // namespace
 
 size_t packed_bytes_block4_pairs(const ConvInt8Weights& weights) {
   size_t entries = 0;
-  for (int o = 0; o < weights.n; ++o)
-    for_each_block(weights, o, true, [&](int, const int8_t*) { ++entries; });
-  return ((2 * static_cast<size_t>(weights.n) + 1) * 4 + 63) / 64 * 64 + entries * 6;
+  for (int o = 0; o < weights.n; ++o) entries += count_blocks(weights, o, true);
+  return header_bytes(weights.n) + entries * 6;
 }
 
 void pack_block4_pairs(const ConvInt8Weights& weights, void* packed) {
   auto* first = static_cast<uint32_t*>(packed);
-  std::vector<Entry> entries;
+  std::vector<uint16_t> blocks;  // stand behind all weights, of which the number is not known yet
+  auto* values = reinterpret_cast<int32_t*>(static_cast<uint8_t*>(packed) + header_bytes(weights.n));
+  const auto append = [&](const std::vector<Entry>& entries) {
+    *first++ = static_cast<uint32_t>(blocks.size());
+    for (const Entry& e : entries) {
+      *values++ = e.weights;
+      blocks.push_back(e.block);
+    }
+  };
+  Channel channel;
   for (int o = 0; o < weights.n; ++o) {
-    const Channel channel = pair_channel(weights, o);
-    *first++ = static_cast<uint32_t>(entries.size());
-    entries.insert(entries.end(), channel.doubles.begin(), channel.doubles.end());
-    *first++ = static_cast<uint32_t>(entries.size());
-    entries.insert(entries.end(), channel.singles.begin(), channel.singles.end());
+    pair_channel(weights, o, &channel);
+    append(channel.doubles);
+    append(channel.singles);
   }
-  *first = static_cast<uint32_t>(entries.size());
-  const SparseList list = sparse_pairs(packed, weights.n);
-  auto* values = const_cast<int32_t*>(list.weights);
-  auto* block = const_cast<uint16_t*>(list.block);
-  for (const Entry& e : entries) {
-    std::memcpy(values++, e.w.data(), 4);
-    *block++ = e.block;
-  }
+  *first = static_cast<uint32_t>(blocks.size());
+  std::copy(blocks.begin(), blocks.end(), const_cast<uint16_t*>(sparse_pairs(packed, weights.n).block));
 }
 
 // Inputs [blocks][vectors][lanes] dwords, then sums [8 channels][vectors][lanes].

@@ -13,8 +13,7 @@ namespace {
 
 std::vector<int> blocks_per_channel(const ConvInt8Weights& weights) {
   std::vector<int> count(weights.n, 0);
-  for (int o = 0; o < weights.n; ++o)
-    for_each_block(weights, o, true, [&](int, const int8_t*) { ++count[o]; });
+  for (int o = 0; o < weights.n; ++o) count[o] = static_cast<int>(count_blocks(weights, o, true));
   return count;
 }
 
