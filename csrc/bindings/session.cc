@@ -92,12 +92,29 @@ Value value_from(const std::string& name, const py::dict& d) {
   return v;
 }
 
+// [O, C, ...] whose memory is C-contiguous in the order [O, ..., C].
+bool is_channels_last(const py::array& a) {
+  if (a.ndim() < 3) return false;
+  py::ssize_t stride = a.itemsize();
+  auto follows = [&](py::ssize_t axis) {  // from the innermost axis outwards
+    const bool found = a.strides(axis) == stride;
+    stride *= a.shape(axis);
+    return found;
+  };
+  if (!follows(1)) return false;
+  for (py::ssize_t axis = a.ndim() - 1; axis >= 2; --axis) {
+    if (!follows(axis)) return false;
+  }
+  return follows(0);
+}
+
 Value constant_from(const std::string& name, const py::array& a) {
   const std::string what = "constant '" + name + "'";
-  expect_c_contiguous(a, what);
   Value v;
   v.name = name;
   v.dtype = dtype_of(a, what);
+  v.channels_last = v.dtype == DType::s8 && is_channels_last(a) && (a.flags() & py::array::c_style) == 0;
+  if (!v.channels_last) expect_c_contiguous(a, what);
   v.constant = true;
   v.data = a.data();
   v.shape = shape_of(a);
@@ -180,6 +197,7 @@ std::unique_ptr<Session> make_session(const py::dict& values, const py::dict& co
   options.num_threads = num_threads;
   options.profiling = profiling;
   options.weight_format = weight_format;
+  const py::gil_scoped_release release;  // `arrays` outlives it, so that nothing of Python dies without the lock
   return std::make_unique<Session>(std::move(program), options);
 }
 

@@ -35,10 +35,11 @@ std::vector<Slot> expand(const Model& model) {
   return slots;
 }
 
-// The stream of words. Reading past its end is allowed for the padding, and found out by `check`.
+// The stream of words. Reading past its end is allowed for the padding, and found out by `move_to`.
 class Words {
  public:
-  static constexpr size_t kPadding = 4 * kMaxLanes;
+  static constexpr size_t kSteps = 64;  // columns of a bundle between two looks at the end
+  static constexpr size_t kPadding = 2 * kMaxLanes * kSteps;
 
   Words(const uint8_t* data, size_t size) : words_(size / 2 + kPadding, 0), next_(words_.data()) {
     if (size % 2) throw Error("entropy-coded block: half a word is left over");
@@ -47,13 +48,9 @@ class Words {
     end_ = words_.data() + size / 2;
   }
 
-  uint32_t refill(uint32_t x) {
-    const bool low = x < kLow;
-    const uint32_t word = *next_;
-    next_ += low;
-    return low ? x << 16 | word : x;
-  }
-  void check() const {
+  const uint16_t* next() const { return next_; }
+  void move_to(const uint16_t* next) {
+    next_ = next;
     if (next_ > end_) throw Error("entropy-coded block: the data is cut off");
   }
   bool at_end() const { return next_ == end_; }
@@ -71,22 +68,37 @@ struct Bundle {
   const uint8_t* row_class;
 };
 
-// One bundle of N rows, every symbol from the table of its context.
+// The state after a symbol, with a word shifted in if it fell below its range. A branch would be a coin toss.
+[[gnu::always_inline]] inline uint32_t refill(uint32_t x, const uint16_t*& next) {
+  const uint32_t low = x < kLow;
+  const uint32_t word = *next & (0u - low);
+  next += low;
+  return x << (16 * low) | word;
+}
+
+// One bundle of N rows, every symbol from the table of its context. What a store through a pointer to bytes
+// may change as far as the compiler knows (all that is not local) is copied first.
 template <int N>
 void decode_joint(const Model& model, const std::vector<Slot>& slots, const Bundle& bundle, Words& words) {
   const Slot* tables[N];
   for (int l = 0; l < N; ++l) tables[l] = slots.data() + model.table_of(bundle.row_class[l], 0) * kScale;
-  const size_t stride = model.tables.size() == 1 ? 0 : kScale;
+  const size_t stride = model.tables.size() == 1 ? 0 : kScale, columns = bundle.columns;
+  const uint8_t* column_class = model.column_class.data();
+  uint8_t* out = bundle.out;
   uint32_t x[N];
   std::copy(bundle.x, bundle.x + N, x);
-  for (size_t k = 0; k < bundle.columns; ++k) {
-    const size_t offset = model.column_class[k] * stride;
-    for (int l = 0; l < N; ++l) {
-      const Slot slot = tables[l][offset + (x[l] & (kScale - 1))];
-      bundle.out[l * bundle.columns + k] = slot.symbol();
-      x[l] = words.refill(slot.frequency() * (x[l] >> kScaleBits) + slot.bias());
+  for (size_t begin = 0; begin < columns; begin += Words::kSteps) {
+    const size_t end = std::min(columns, begin + Words::kSteps);
+    const uint16_t* next = words.next();
+    for (size_t k = begin; k < end; ++k) {
+      const size_t offset = column_class[k] * stride;
+      for (int l = 0; l < N; ++l) {
+        const Slot slot = tables[l][offset + (x[l] & (kScale - 1))];
+        out[l * columns + k] = slot.symbol();
+        x[l] = refill(slot.frequency() * (x[l] >> kScaleBits) + slot.bias(), next);
+      }
     }
-    words.check();
+    words.move_to(next);
   }
   std::copy(x, x + N, bundle.x);
 }
@@ -96,32 +108,40 @@ template <int N, bool kWithStates>
 void decode_split(const Model& model, const std::vector<Slot>& slots, const Bundle& bundle, Words& words) {
   constexpr int kCount = kWithStates ? kStates : 1;
   const uint16_t* zero[N];
+  const Slot* tables[N];
   for (int l = 0; l < N; ++l) {
     zero[l] = model.zero.data() + static_cast<size_t>(bundle.row_class[l]) * model.column_classes * kCount;
+    tables[l] = slots.data() + model.table_of(bundle.row_class[l], 0) * kScale;
   }
+  const size_t stride = model.tables.size() == 1 ? 0 : kScale, columns = bundle.columns;
+  const uint8_t* column_class = model.column_class.data();
+  uint8_t* out = bundle.out;
   int count[N] = {};
   uint32_t x[N];
   std::copy(bundle.x, bundle.x + N, x);
-  for (size_t k = 0; k < bundle.columns; ++k) {
-    const int column_class = model.column_class[k];
-    for (int l = 0; l < N; ++l) {
-      const int state = kWithStates ? flag_state(k, count[l]) : 0;
-      if (kWithStates && (k & 3) == 0) count[l] = 0;
-      const uint32_t p = zero[l][column_class * kCount + state];
-      const uint32_t slot = x[l] & (kScale - 1), high = x[l] >> kScaleBits;
-      if (slot < p) {
-        bundle.out[l * bundle.columns + k] = 0;
-        x[l] = words.refill(p * high + slot);
-        continue;
+  for (size_t begin = 0; begin < columns; begin += Words::kSteps) {
+    const size_t end = std::min(columns, begin + Words::kSteps);
+    const uint16_t* next = words.next();
+    for (size_t k = begin; k < end; ++k) {
+      const size_t c = column_class[k];
+      for (int l = 0; l < N; ++l) {
+        const int state = kWithStates ? flag_state(k, count[l]) : 0;
+        if (kWithStates && (k & 3) == 0) count[l] = 0;
+        const uint32_t p = zero[l][c * kCount + state];
+        const uint32_t slot = x[l] & (kScale - 1), high = x[l] >> kScaleBits;
+        if (slot < p) {
+          out[l * columns + k] = 0;
+          x[l] = refill(p * high + slot, next);
+          continue;
+        }
+        const uint32_t y = refill((kScale - p) * high + slot - p, next);
+        const Slot value = tables[l][c * stride + (y & (kScale - 1))];
+        out[l * columns + k] = value.symbol();
+        x[l] = refill(value.frequency() * (y >> kScaleBits) + value.bias(), next);
+        if (kWithStates) ++count[l];
       }
-      x[l] = words.refill((kScale - p) * high + slot - p);
-      const size_t table = model.table_of(bundle.row_class[l], column_class);
-      const Slot value = slots[table * kScale + (x[l] & (kScale - 1))];
-      bundle.out[l * bundle.columns + k] = value.symbol();
-      x[l] = words.refill(value.frequency() * (x[l] >> kScaleBits) + value.bias());
-      if (kWithStates) ++count[l];
     }
-    words.check();
+    words.move_to(next);
   }
   std::copy(x, x + N, bundle.x);
 }

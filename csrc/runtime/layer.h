@@ -67,7 +67,8 @@ class Int8Layer {
   };
   struct Choice;
   Packing make_packing(int64_t merge, bool folded) const;
-  std::vector<int8_t> matrix(int64_t merge) const;  // [n][taps][k] of all merged groups
+  // [n][taps][k] of all merged groups: where the constant stands in that order, or made in `made`.
+  const int8_t* matrix(int64_t merge, std::vector<int8_t>* made) const;
   void consider(const PlanContext& context, const Packing& packing, int64_t pixels, Choice* best) const;
   std::shared_ptr<const AlignedBuffer> pack(const PlanContext& context, const Choice& choice,
                                             std::vector<size_t>* group_offset) const;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 
 #include "kernels/conv_int8/conv_int8.h"
@@ -61,6 +62,48 @@ float clamp_bound(const NodeInfo& info, const char* name, float fallback, bool f
   return v;
 }
 
+// Adds the weights and their magnitudes to what there is.
+void add_up(const int8_t* w, int64_t count, int64_t* sum, int64_t* magnitude) {
+  constexpr int64_t kChunk = 1 << 16;  // whose sums fit 32 bits, which the compiler vectorizes
+  for (int64_t begin = 0; begin < count; begin += kChunk) {
+    int32_t s = 0, m = 0;
+    for (int64_t i = begin; i < std::min(count, begin + kChunk); ++i) {
+      s += w[i];
+      m += std::abs(static_cast<int>(w[i]));
+    }
+    *sum += s;
+    *magnitude += m;
+  }
+}
+
+int64_t count_nonzero(const int8_t* w, int64_t count) {
+  constexpr int64_t kChunk = 1 << 16;
+  int64_t total = 0;
+  for (int64_t begin = 0; begin < count; begin += kChunk) {
+    int32_t nonzero = 0;
+    for (int64_t i = begin; i < std::min(count, begin + kChunk); ++i) nonzero += w[i] != 0;
+    total += nonzero;
+  }
+  return total;
+}
+
+// Blocks of 4 channels that are not all zero, in rows of k channels.
+int64_t count_blocks(const int8_t* w, int64_t rows, int64_t k) {
+  int64_t total = 0;
+  if (k % 4 == 0) {
+    for (int64_t i = 0; i < rows * k; i += 4) {
+      uint32_t four;
+      std::memcpy(&four, w + i, 4);
+      total += four != 0;
+    }
+    return total;
+  }
+  for (int64_t row = 0; row < rows; ++row, w += k) {
+    for (int64_t c = 0; c < k; c += 4) total += count_nonzero(w + c, std::min<int64_t>(4, k - c)) != 0;
+  }
+  return total;
+}
+
 float finite_attribute(const NodeInfo& info, const char* name) {
   const float v = static_cast<float>(info.get_float(name));
   if (!std::isfinite(v)) info.fail(std::string("has attribute '") + name + "' that is not finite");
@@ -95,10 +138,7 @@ Int8Layer::Int8Layer(const NodeInfo& info, const LayerShape& shape) : info_(info
   r->acc_init.assign(shape.n + 128, 0);
   for (int64_t o = 0; o < shape.n; ++o) {
     int64_t sum = 0, magnitude = 0;
-    for (int64_t i = 0; i < per_output; ++i) {
-      sum += w[o * per_output + i];
-      magnitude += std::abs(static_cast<int>(w[o * per_output + i]));
-    }
+    add_up(w + o * per_output, per_output, &sum, &magnitude);
     if (255 * magnitude >= (int64_t{1} << 31))
       info.fail("has weights '" + info.constant(1).name + "' whose output channel " + std::to_string(o) +
                 " can overflow a 32-bit accumulator");
@@ -114,18 +154,23 @@ Int8Layer::Int8Layer(const NodeInfo& info, const LayerShape& shape) : info_(info
   }
 }
 
-std::vector<int8_t> Int8Layer::matrix(int64_t merge) const {
+const int8_t* Int8Layer::matrix(int64_t merge, std::vector<int8_t>* made) const {
   const int64_t taps = shape_.taps(), k = shape_.k, n = shape_.n, merged_k = k * merge;
-  const int8_t* w = static_cast<const int8_t*>(info_.constant(1).data);
-  std::vector<int8_t> result(static_cast<size_t>(n * taps * merged_k), 0);
+  const Value& constant = info_.constant(1);
+  const int8_t* w = static_cast<const int8_t*>(constant.data);
+  const bool channels_last = constant.channels_last || taps == 1 || k == 1;
+  if (merge == 1 && channels_last) return w;
+  const int64_t tap_stride = channels_last ? k : 1, channel_stride = channels_last ? 1 : taps;
+  made->assign(static_cast<size_t>(n * taps * merged_k), 0);
   for (int64_t o = 0; o < n; ++o) {
     const int64_t first = o / shape_.group_n() % merge * k;  // the group's channels within the merged group
-    for (int64_t c = 0; c < k; ++c) {
-      for (int64_t t = 0; t < taps; ++t)
-        result[(o * taps + t) * merged_k + first + c] = w[(o * k + c) * taps + t];
+    for (int64_t t = 0; t < taps; ++t) {
+      int8_t* to = made->data() + (o * taps + t) * merged_k + first;
+      const int8_t* from = w + o * k * taps + t * tap_stride;
+      for (int64_t c = 0; c < k; ++c) to[c] = from[c * channel_stride];
     }
   }
-  return result;
+  return made->data();
 }
 
 Step Int8Layer::prepare(const PlanContext& context, LayerGrid grid) const {
@@ -141,18 +186,11 @@ Int8Layer::Packing Int8Layer::make_packing(int64_t merge, bool folded) const {
     p.k = shape_.k * shape_.kw;
   }
   // Folded or not, an output's weights stand in the order (tap, channel).
-  const std::vector<int8_t> w = matrix(merge);
-  int64_t weights = 0, blocks = 0, block_count = 0;
-  for (int64_t row = 0; row < static_cast<int64_t>(w.size()); row += p.k) {
-    for (int64_t c = 0; c < p.k; c += 4, ++block_count) {
-      int64_t nonzero = 0;
-      for (int64_t i = c; i < std::min(p.k, c + 4); ++i) nonzero += w[row + i] != 0;
-      weights += nonzero;
-      blocks += nonzero != 0;
-    }
-  }
-  p.weights = static_cast<double>(weights) / static_cast<double>(w.size());
-  p.blocks = static_cast<double>(blocks) / static_cast<double>(block_count);
+  std::vector<int8_t> made;
+  const int8_t* w = matrix(merge, &made);
+  const int64_t rows = shape_.n * p.taps, size = rows * p.k;
+  p.weights = static_cast<double>(count_nonzero(w, size)) / static_cast<double>(size);
+  p.blocks = static_cast<double>(count_blocks(w, rows, p.k)) / static_cast<double>(rows * ((p.k + 3) / 4));
   return p;
 }
 
@@ -208,9 +246,10 @@ std::shared_ptr<const AlignedBuffer> Int8Layer::pack(const PlanContext& context,
   const size_t table_bytes = static_cast<size_t>(p.groups + 1) * sizeof(size_t);
   const int variant = static_cast<int>(2 * p.merge + (p.folded ? 1 : 0));
   auto packed = context.cache->get({info_.index(), &kernel, variant}, [&] {
-    const std::vector<int8_t> w = matrix(p.merge);
+    std::vector<int8_t> made;
+    const int8_t* w = matrix(p.merge, &made);
     auto group_weights = [&](int64_t g) {
-      return ConvInt8Weights{w.data() + g * p.n * p.taps * p.k, static_cast<int>(p.n),
+      return ConvInt8Weights{w + g * p.n * p.taps * p.k, static_cast<int>(p.n),
                              static_cast<int>(p.taps), static_cast<int>(p.k)};
     };
     std::vector<size_t> offsets(p.groups + 1, 0);

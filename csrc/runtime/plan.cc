@@ -54,9 +54,9 @@ std::vector<Shape> infer_shapes(const Program& program, const Operators& operato
 }
 
 Plan::Plan(const Program& program, const Operators& operators, const std::vector<Shape>& input_shapes,
-           const PlanOptions& options, WeightCache* cache)
+           const PlanOptions& options, WeightCache* cache, ThreadPool* pool)
     : num_threads_(options.num_threads) {
-  PlanBuilder(*this, program, operators, options, cache).build(input_shapes);
+  PlanBuilder(*this, program, operators, options, cache, pool).build(input_shapes);
   const size_t bytes = arena_bytes_ + scratch_stride_ * static_cast<size_t>(num_threads_);
   if (bytes > physical_memory())
     throw Error("a run needs " + std::to_string(bytes) + " bytes of working memory, more than there is");

@@ -41,7 +41,7 @@ struct Workspace {
 class Plan {
  public:
   Plan(const Program& program, const Operators& operators, const std::vector<Shape>& input_shapes,
-       const PlanOptions& options, WeightCache* cache);
+       const PlanOptions& options, WeightCache* cache, ThreadPool* pool);
 
   const std::vector<Shape>& output_shapes() const { return output_shapes_; }
   const std::vector<PlanStep>& steps() const { return steps_; }

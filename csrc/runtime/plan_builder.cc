@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/for_each_node.h"
 #include "runtime/memory_planner.h"
 #include "runtime/strided_copy.h"
 
@@ -29,11 +30,13 @@ void PlanBuilder::build(const std::vector<Shape>& input_shapes) {
   fusions_ = find_fusions(program_, operators_, shapes_, layouts_);
   halo_filled_.assign(program_.values.size(), false);
   bound_.assign(program_.outputs.size(), false);
+  pending_.resize(program_.nodes.size());
   place_sources();
   for (size_t i = 0; i < program_.outputs.size(); ++i)
     plan_.output_shapes_.push_back(shapes_[program_.outputs[i]]);
   for (size_t i = 0; i < program_.nodes.size(); ++i) add_node(static_cast<int>(i));
   for (int v : program_.outputs) export_value(v, fetch_any(v));  // inputs and constants that are outputs too
+  prepare_steps();
   plan_arena();
 }
 
@@ -89,10 +92,19 @@ void PlanBuilder::add_node(int index) {
   }
   PlanStep step;
   step.node = index;
-  step.step = op.prepare(context);
   set_halo(value, &step);
-  add_step(std::move(step), context.inputs, context.output);
-  if (value == node.output) export_value(value, context.output);
+  const Operand output = context.output;
+  add_step(std::move(step), context.inputs, output);
+  pending_[index] = {static_cast<int>(plan_.steps_.size()) - 1, std::move(context)};
+  if (value == node.output) export_value(value, output);
+}
+
+// Kernels are chosen and weights packed once all memory is laid out, so that nodes do not wait for another.
+void PlanBuilder::prepare_steps() {
+  for_each_node(program_, *pool_, [&](int node) {
+    const Pending& p = pending_[node];
+    if (p.step >= 0) plan_.steps_[p.step].step = operators_[node]->prepare(p.context);
+  });
 }
 
 // A node that needs no work of its own; its result stands in `value`.

@@ -9,8 +9,13 @@ namespace pyruntime {
 class PlanBuilder {
  public:
   PlanBuilder(Plan& plan, const Program& program, const Operators& operators, const PlanOptions& options,
-              WeightCache* cache)
-      : plan_(plan), program_(program), operators_(operators), options_(options), cache_(cache) {}
+              WeightCache* cache, ThreadPool* pool)
+      : plan_(plan),
+        program_(program),
+        operators_(operators),
+        options_(options),
+        cache_(cache),
+        pool_(pool) {}
 
   void build(const std::vector<Shape>& input_shapes);
 
@@ -18,6 +23,12 @@ class PlanBuilder {
   // A value in the forms it exists in so far.
   struct Placed {
     Operand plain, channels_last;
+  };
+
+  // A step whose kernel is yet to be chosen.
+  struct Pending {
+    int step = -1;
+    PlanContext context;
   };
 
   void place_sources();
@@ -36,6 +47,7 @@ class PlanBuilder {
   int add_buffer(const BufferPlan& buffer);
   Operand arena_operand(const Tensor& t);
   uint8_t halo_byte(int value) const;
+  void prepare_steps();
   void plan_arena();
 
   Plan& plan_;
@@ -43,10 +55,12 @@ class PlanBuilder {
   const Operators& operators_;
   const PlanOptions& options_;
   WeightCache* cache_;
+  ThreadPool* pool_;
   std::vector<Shape> shapes_;
   Layouts layouts_;
   Fusions fusions_;
   std::vector<Placed> placed_;
+  std::vector<Pending> pending_;   // per node; step -1: none
   std::vector<bool> bound_;        // per program output: written in place by its producer
   std::vector<bool> halo_filled_;  // per value
 };

@@ -61,6 +61,8 @@ Program build_program(std::vector<Value> values, std::vector<NodeSpec> nodes,
     for (const std::string& name : spec.inputs) {
       const int v = name.empty() ? -1 : find(name, where);
       if (v >= 0 && !produced[v]) throw Error(where + " reads '" + name + "' before it is produced");
+      if (v >= 0 && p.values[v].channels_last && (spec.op != "conv" || node.inputs.size() != 1))
+        throw Error(where + " reads '" + name + "', which is not C-contiguous: only the weights of conv may be");
       node.inputs.push_back(v);
     }
     if (spec.outputs.size() != 1)
@@ -77,6 +79,7 @@ Program build_program(std::vector<Value> values, std::vector<NodeSpec> nodes,
   for (const std::string& name : outputs) {
     const int v = find(name, "the list of outputs");
     if (!produced[v]) throw Error("output '" + name + "' is produced by no node");
+    if (p.values[v].channels_last) throw Error("output '" + name + "' is not C-contiguous");
     p.outputs.push_back(v);
   }
   return p;

@@ -33,6 +33,8 @@ struct Value {
   bool constant = false;
   const void* data = nullptr;  // constants: C order, kept alive by `Program::owner`
   Shape shape;                 // constants
+  // The data of weights [O, C, ...] stands in the order [O, ..., C]. Only integer `conv` takes such.
+  bool channels_last = false;
 };
 
 struct Node {

@@ -15,12 +15,17 @@ class WeightCache {
  public:
   using Key = std::tuple<int, const void*, int>;
 
-  // The buffer of `key`; made by `pack` on first use.
+  // The buffer of `key`; made by `pack` on first use. Different keys may be asked for at once; one key may
+  // not, since a plan is made at a time and a node is prepared once in it.
   std::shared_ptr<const AlignedBuffer> get(const Key& key, const std::function<AlignedBuffer()>& pack) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      const auto found = buffers_.find(key);
+      if (found != buffers_.end()) return found->second;
+    }
+    auto made = std::make_shared<const AlignedBuffer>(pack());
     std::lock_guard<std::mutex> lock(mutex_);
-    std::shared_ptr<const AlignedBuffer>& slot = buffers_[key];
-    if (!slot) slot = std::make_shared<const AlignedBuffer>(pack());
-    return slot;
+    return buffers_.emplace(key, std::move(made)).first->second;
   }
 
  private:

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "kernels/conv_int8/panel_rows.h"
+
 namespace pyruntime {
 namespace conv_int8 {
 namespace {
@@ -17,11 +19,17 @@ void fill_panel16(const ConvInt8Weights& weights, int k_granule, void* packed) {
   const ptrdiff_t stride = panel16_stride(weights.taps, weights.k, k_granule);
   const ptrdiff_t tap_bytes =
       static_cast<ptrdiff_t>((weights.k + k_granule - 1) / k_granule) * k_granule * 16;
-  const int8_t* w = weights.w;
-  for (int o = 0; o < weights.n; ++o) {
-    for (int t = 0; t < weights.taps; ++t, w += weights.k) {
-      int8_t* column = out + o / 16 * stride + t * tap_bytes + o % 16 * 4;
-      for (int c = 0; c < weights.k; ++c) column[c / 4 * 64 + c % 4] = w[c];
+  PanelRows rows(weights);
+  for (int panel = 0; panel < (weights.n + 15) / 16; ++panel) {
+    rows.move_to(panel);
+    for (int t = 0; t < weights.taps; ++t) {
+      int8_t* to = out + panel * stride + t * tap_bytes;
+      for (int g = 0; g < rows.groups(); ++g, to += 64) {
+        for (int i = 0; i < 16; ++i) {
+          const uint32_t four = rows.group(i, static_cast<size_t>(t) * rows.groups() + g);
+          std::memcpy(to + 4 * i, &four, 4);
+        }
+      }
     }
   }
 }
