@@ -74,16 +74,16 @@ class InferenceSession:
 
     def __init__(self, source: Source, options: SessionOptions | None = None) -> None:
         options = options or SessionOptions()
-        program, self._label = _load(source)
+        num_threads = resolve_num_threads(options.num_threads)
+        program, self._label = _load(source, num_threads or _default_num_threads())
         self._profiling = options.enable_profiling
         self._inputs = [_node_arg(program, name) for name in program.inputs]
         self._outputs = [_node_arg(program, name) for name in program.outputs]
         isa = resolve_isa(options.isa)
-        num_threads = resolve_num_threads(options.num_threads)
         try:
             self._core = _core.Session(
                 {name: _value_dict(value) for name, value in program.values.items()},
-                {name: np.asarray(constant.array, order="C") for name, constant in program.constants.items()},
+                _core_arrays(program),
                 [
                     {
                         "name": node.name,
@@ -221,20 +221,39 @@ def resolve_num_threads(requested: int | None) -> int:
     return int(value)
 
 
-def _load(source: Source) -> tuple[Program, str]:
+def _default_num_threads() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _load(source: Source, num_threads: int) -> tuple[Program, str]:
     """The program of `source`, and the name errors give it."""
     if isinstance(source, Program):
         return source, source.name or "program"
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return read(bytes(source)), "<bytes>"
+        return read(bytes(source), num_threads), "<bytes>"
     if isinstance(source, (str, os.PathLike)):
-        return read(source), os.fspath(source)
+        return read(source, num_threads), os.fspath(source)
     program = getattr(source, "program", None)
     if isinstance(program, Program):
         return program, program.name or "program"
     raise OptionError(
         f"InferenceSession: expected a path, bytes, Program or CompressedModel, got {type(source).__name__}"
     )
+
+
+def _core_arrays(program: Program) -> dict[str, npt.NDArray[Any]]:
+    """The constants as the core takes them: C-contiguous; weights that conv alone reads also channels-last."""
+    weights = {node.inputs[1] for node in program.nodes if node.op == "conv"}
+    others = {name for node in program.nodes for name in node.inputs[:1] + node.inputs[2:]}
+    others |= {node.inputs[1] for node in program.nodes if node.op != "conv" and len(node.inputs) > 1}
+    weights -= others | set(program.outputs)
+    arrays = {}
+    for name, constant in program.constants.items():
+        array = constant.array
+        stays = name in weights and array.dtype == np.int8 and np.moveaxis(array, 1, -1).flags.c_contiguous
+        arrays[name] = array if stays else np.asarray(array, order="C")
+    return arrays
 
 
 def _value_dict(value: Any) -> dict[str, Any]:

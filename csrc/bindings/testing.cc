@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "kernels/conv_int8/conv_int8.h"
 #include "kernels/depthwise_int8/depthwise_int8.h"
+#include "runtime/session.h"
 
 namespace py = pybind11;
 
@@ -228,6 +229,21 @@ py::object run_depthwise_int8(const std::string& name, const U8& x, const S8& w,
   return py::float_(time_best([&] { kernel.run(args); }, repeat, inner));
 }
 
+// Runs the session `times` times on the same arrays, whose dtypes and shapes are the caller's to get right.
+void run_session(Session& session, const std::vector<py::array>& inputs, std::vector<py::array> outputs,
+                 int times) {
+  std::vector<Shape> shapes;
+  std::vector<const void*> in;
+  std::vector<void*> out;
+  for (const py::array& a : inputs) {
+    shapes.emplace_back(a.shape(), a.shape() + a.ndim());
+    in.push_back(a.data());
+  }
+  for (py::array& a : outputs) out.push_back(a.mutable_data());
+  const py::gil_scoped_release release;
+  for (int i = 0; i < times; ++i) session.run(*session.plan_for(shapes), in.data(), out.data());
+}
+
 }  // namespace
 
 void bind_testing(py::module_& m) {
@@ -241,6 +257,8 @@ void bind_testing(py::module_& m) {
       "groups of `inner` calls, per call.");
   testing.def("cost_conv_int8", &cost_conv_int8, py::arg("name"), py::arg("w").noconvert(),
               py::arg("density"), py::arg("pixels"));
+  testing.def("run_session", &run_session, py::arg("session"), py::arg("inputs"), py::arg("outputs"),
+              py::arg("times"), "Runs a session on the same arrays several times; counts no Python in between.");
   testing.def("depthwise_int8_kernels", &list_depthwise_int8);
   testing.def("run_depthwise_int8", &run_depthwise_int8, py::arg("name"), py::arg("x").noconvert(),
               py::arg("w").noconvert(), py::arg("y").noconvert(), py::arg("arguments"), py::arg("repeat") = 1,

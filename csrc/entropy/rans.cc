@@ -35,30 +35,38 @@ std::vector<Slot> expand(const Model& model) {
   return slots;
 }
 
-// The stream of words. Reading past its end is allowed for the padding, and found out by `move_to`.
+// The stream of words, read where it stands. Of its end a copy is read that zeros follow: the coders look at
+// the end every kSteps columns only, and may by then have gone past it.
 class Words {
  public:
-  static constexpr size_t kSteps = 64;  // columns of a bundle between two looks at the end
-  static constexpr size_t kPadding = 2 * kMaxLanes * kSteps;
+  static constexpr size_t kSteps = 64;                               // columns of a bundle
+  static constexpr size_t kMost = 2 * sizeof(uint16_t) * kMaxLanes * kSteps;  // bytes read in so many
 
-  Words(const uint8_t* data, size_t size) : words_(size / 2 + kPadding, 0), next_(words_.data()) {
+  Words(const uint8_t* data, size_t size) : next_(data), end_(data + size) {
     if (size % 2) throw Error("entropy-coded block: half a word is left over");
-    for (size_t i = 0; i < size / 2; ++i)
-      words_[i] = static_cast<uint16_t>(data[2 * i] | data[2 * i + 1] << 8);
-    end_ = words_.data() + size / 2;
   }
 
-  const uint16_t* next() const { return next_; }
-  void move_to(const uint16_t* next) {
+  // Where to read on; kMost bytes are readable.
+  const uint8_t* next() {
+    if (tail_.empty() && static_cast<size_t>(end_ - next_) < kMost) {
+      tail_.assign(next_, end_);
+      const size_t left = tail_.size();
+      tail_.resize(left + kMost, 0);
+      next_ = tail_.data();
+      end_ = next_ + left;
+    }
+    return next_;
+  }
+  void move_to(const uint8_t* next) {
     next_ = next;
     if (next_ > end_) throw Error("entropy-coded block: the data is cut off");
   }
   bool at_end() const { return next_ == end_; }
 
  private:
-  std::vector<uint16_t> words_;
-  const uint16_t* next_;
-  const uint16_t* end_;
+  const uint8_t* next_;
+  const uint8_t* end_;
+  std::vector<uint8_t> tail_;
 };
 
 struct Bundle {
@@ -69,10 +77,10 @@ struct Bundle {
 };
 
 // The state after a symbol, with a word shifted in if it fell below its range. A branch would be a coin toss.
-[[gnu::always_inline]] inline uint32_t refill(uint32_t x, const uint16_t*& next) {
+[[gnu::always_inline]] inline uint32_t refill(uint32_t x, const uint8_t*& next) {
   const uint32_t low = x < kLow;
-  const uint32_t word = *next & (0u - low);
-  next += low;
+  const uint32_t word = (next[0] | static_cast<uint32_t>(next[1]) << 8) & (0u - low);
+  next += 2 * low;
   return x << (16 * low) | word;
 }
 
@@ -89,7 +97,7 @@ void decode_joint(const Model& model, const std::vector<Slot>& slots, const Bund
   std::copy(bundle.x, bundle.x + N, x);
   for (size_t begin = 0; begin < columns; begin += Words::kSteps) {
     const size_t end = std::min(columns, begin + Words::kSteps);
-    const uint16_t* next = words.next();
+    const uint8_t* next = words.next();
     for (size_t k = begin; k < end; ++k) {
       const size_t offset = column_class[k] * stride;
       for (int l = 0; l < N; ++l) {
@@ -121,7 +129,7 @@ void decode_split(const Model& model, const std::vector<Slot>& slots, const Bund
   std::copy(bundle.x, bundle.x + N, x);
   for (size_t begin = 0; begin < columns; begin += Words::kSteps) {
     const size_t end = std::min(columns, begin + Words::kSteps);
-    const uint16_t* next = words.next();
+    const uint8_t* next = words.next();
     for (size_t k = begin; k < end; ++k) {
       const size_t c = column_class[k];
       for (int l = 0; l < N; ++l) {

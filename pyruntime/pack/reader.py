@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import zlib
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from pyruntime.errors import FileFormatError
 from pyruntime.pack.codecs import CODECS, storage_of
 from pyruntime.pack.codecs.layout import total_bytes
 from pyruntime.pack.container import deserialize
+from pyruntime.pack.parallel import map_largest_first
 from pyruntime.pack.writer import FORMAT_VERSION, POOL, PROGRAM
 from pyruntime.program import DTYPES, Array, Constant, Node, Program, Value, validate
 
@@ -30,19 +33,21 @@ class Stored:
     bytes: int
 
 
-def read(source: str | os.PathLike[str] | bytes) -> Program:
+def read(source: str | os.PathLike[str] | bytes, num_threads: int = 1) -> Program:
     """The validated program with decoded constants, from a path or from the bytes of a file."""
-    return read_stored(source)[0]
+    return read_stored(source, num_threads)[0]
 
 
-def read_stored(source: str | os.PathLike[str] | bytes) -> tuple[Program, dict[str, Stored]]:
+def read_stored(
+    source: str | os.PathLike[str] | bytes, num_threads: int = 1
+) -> tuple[Program, dict[str, Stored]]:
     """The same, and how each constant is stored."""
     where, data = _load(source)
     try:
         tensors, metadata = deserialize(data)
         document = _document(tensors, metadata)
         pool = _bytes(tensors, POOL)
-        constants, stored = _constants(document["constants"], tensors, pool)
+        constants, stored = _constants(document["constants"], tensors, pool, num_threads)
         program = _program(document, constants)
     except ValueError as error:
         raise FileFormatError(f"{where}: {str(error)[:300]}") from None
@@ -52,19 +57,28 @@ def read_stored(source: str | os.PathLike[str] | bytes) -> tuple[Program, dict[s
     return program, stored
 
 
-def _load(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
+def _load(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes | memoryview]:
+    data: bytes | memoryview
     if isinstance(source, bytes):
         where, data = "<bytes>", source
     else:
         where = os.fspath(source)
         try:
             with open(source, "rb") as file:
-                data = file.read()
+                data = _contents(file)
         except OSError as error:
             raise FileFormatError(f"{where}: cannot read the file ({error.strerror or error})") from None
     if len(data) < 8:
         raise FileFormatError(f"{where}: {len(data)} bytes, not a .pyrt file (empty or cut off)")
     return where, data
+
+
+def _contents(file: BinaryIO) -> bytes | memoryview:
+    """The bytes of a file: mapped, unless it is empty or cannot be."""
+    try:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):
+        return file.read()
 
 
 def _document(tensors: dict[str, Array], metadata: dict[str, str]) -> dict[str, Any]:
@@ -134,38 +148,68 @@ def _strings(x: object, item: str) -> list[str]:
     return x
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """A constant as the file describes it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    codec: str
+    scheme: str
+    options: dict[str, Any]
+    parts: dict[str, Array]
+
+    def decode(self) -> Constant:
+        try:
+            array = CODECS[self.codec].decode(self.parts, DTYPES[self.dtype], self.shape, self.options)
+        except ValueError as error:
+            raise ValueError(f"constant {self.name!r} ({self.codec}): {error}") from None
+        storage = storage_of(self.codec, self.options, self.parts, array)
+        return Constant(self.name, array, self.scheme, storage)
+
+
 def _constants(
-    described: dict[str, Any], tensors: dict[str, Array], pool: bytes
+    described: dict[str, Any], tensors: dict[str, Array], pool: bytes, num_threads: int
 ) -> tuple[dict[str, Constant], dict[str, Stored]]:
     """Decoded constants, and how each is stored."""
-    constants, found, unused = {}, {}, set(tensors)
+    below = defaultdict(dict)  # name: what stands behind it and a dot in names of tensors
+    for key in tensors:
+        for at in range(len(key)):
+            if key[at] == ".":
+                below[key[:at]][key[at + 1 :]] = tensors[key]
+    encoded, unused = [], set(tensors)
     for name, entry in described.items():
-        item = f"constant {name!r}"
-        _kind(entry, dict, item)
-        dtype, shape, codec, scheme = (entry.get(key) for key in ("dtype", "shape", "codec", "scheme"))
-        options = entry.get("options", {})
-        if dtype not in tuple(DTYPES):
-            raise ValueError(f"{item}: dtype {dtype!r:.40}, expected one of {', '.join(DTYPES)}")
-        if codec not in tuple(CODECS):
-            raise ValueError(f"{item}: codec {codec!r:.40}, expected one of {', '.join(CODECS)}")
-        if not isinstance(scheme, (str, type(None))):
-            raise ValueError(f"{item}: scheme must be text")
-        _kind(options, dict, f"{item}: options")
-        own = {name: ""} if codec == "dense" else {}
-        if codec != "dense":
-            own = {key: key[len(name) + 1 :] for key in tensors if key.startswith(name + ".")}
-        parts = {part: tensors[key] for key, part in own.items() if key in tensors}
-        unused -= set(own)
-        try:
-            parts |= _pooled(entry.get("pooled", {}), pool)
-            array = CODECS[codec].decode(parts, DTYPES[dtype], _shape(shape), options)
-        except ValueError as error:
-            raise ValueError(f"{item} ({codec}): {error}") from None
-        constants[name] = Constant(name, array, scheme or "", storage_of(codec, options, parts, array))
-        found[name] = Stored(codec, total_bytes(parts))
+        own = {"": tensors[name]} if name in tensors else {}
+        if not isinstance(entry, dict) or entry.get("codec") != "dense":
+            own = below.get(name, {})
+        unused -= {f"{name}.{part}" if part else name for part in own}
+        encoded.append(_encoded(name, entry, own, pool))
     if unused:
         raise ValueError(f"tensor {min(unused)!r} belongs to no constant")
-    return constants, found
+    sizes = [math.prod(item.shape) for item in encoded]
+    constants = map_largest_first(_Encoded.decode, encoded, sizes, num_threads)
+    found = {item.name: Stored(item.codec, total_bytes(item.parts)) for item in encoded}
+    return {constant.name: constant for constant in constants}, found
+
+
+def _encoded(name: str, entry: Any, parts: dict[str, Array], pool: bytes) -> _Encoded:
+    item = f"constant {name!r}"
+    _kind(entry, dict, item)
+    dtype, shape, codec, scheme = (entry.get(key) for key in ("dtype", "shape", "codec", "scheme"))
+    options = entry.get("options", {})
+    if dtype not in tuple(DTYPES):
+        raise ValueError(f"{item}: dtype {dtype!r:.40}, expected one of {', '.join(DTYPES)}")
+    if codec not in tuple(CODECS):
+        raise ValueError(f"{item}: codec {codec!r:.40}, expected one of {', '.join(CODECS)}")
+    if not isinstance(scheme, (str, type(None))):
+        raise ValueError(f"{item}: scheme must be text")
+    _kind(options, dict, f"{item}: options")
+    try:
+        parts = parts | _pooled(entry.get("pooled", {}), pool)
+        return _Encoded(name, dtype, _shape(shape), codec, scheme or "", options, parts)
+    except ValueError as error:
+        raise ValueError(f"{item} ({codec}): {error}") from None
 
 
 def _pooled(places: object, pool: bytes) -> dict[str, Array]:

@@ -39,10 +39,12 @@ def to_matrix(array: Array) -> Array:
 
 
 def from_matrix(matrix: Array, shape: tuple[int, ...]) -> Array:
-    """Inverse of `to_matrix`."""
+    """Inverse of `to_matrix`; of 8-bit weights a view, whose channels stay innermost in memory."""
     rows, taps, channels = dimensions(shape)
     if taps == 1 or channels == 1:
         return matrix.reshape(shape)
+    if matrix.itemsize == 1:
+        return np.moveaxis(matrix.reshape(rows, *shape[2:], channels), -1, 1)
     cells = matrix.reshape(rows, taps, channels)
     array = np.empty((rows, channels, taps), dtype=matrix.dtype)
     for tap in range(taps):  # twice as fast as one copy of the transposed view
