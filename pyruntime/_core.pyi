@@ -22,7 +22,8 @@ class Session:
         profiling: bool = False,
         weight_format: str = "auto",
     ) -> None:
-        """Arguments as in docs/format.md; constants are decoded, C-contiguous arrays.
+        """Arguments as in docs/format.md; constants are decoded, C-contiguous arrays; 8-bit weights of
+        conv may also be channels-last.
 
         isa: cap, "" for the default. num_threads: 0 for every CPU it may use. weight_format: `auto`,
         or which rows of conv_int8 may run (`dense`, `block4`, `bitmask`). Raises CoreError.
@@ -65,8 +66,10 @@ class entropy:
         """The block of symbols u8 [rows, columns] under the model that the head states."""
 
     @staticmethod
-    def decode(block: npt.NDArray[Any], rows: int, columns: int) -> npt.NDArray[Any]:
-        """The symbols u8 [rows, columns] of a block."""
+    def decode(
+        block: npt.NDArray[Any], rows: int, columns: int, out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]:
+        """The symbols u8 [rows, columns] of a block, in `out` if that is given."""
 
 # Runs single kernels; for tests and benchmarks.
 testing: Any

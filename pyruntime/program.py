@@ -323,9 +323,11 @@ def _check_attributes(node: Node) -> None:
     )
     _require(len(node.outputs) == 1, f"{item}: {len(node.outputs)} outputs, expected 1")
     for key, attribute in node.attributes.items():
-        _require(key in operator.attributes, f"{item}: {node.op} has no attribute {key!r}")
-        kind = operator.attributes[key]
-        _require(_KINDS[kind](attribute), f"{item}: attribute {key!r} is {attribute!r:.60}, expected {kind}")
+        kind = operator.attributes.get(key)
+        if kind is None:
+            raise _Violation(f"{item}: {node.op} has no attribute {key!r}")
+        if not _KINDS[kind](attribute):
+            raise _Violation(f"{item}: attribute {key!r} is {attribute!r:.60}, expected {kind}")
     for key in operator.required:
         _require(key in node.attributes, f"{item}: attribute {key!r} of {node.op} is missing")
 

@@ -243,7 +243,7 @@ def _load(source: Source, num_threads: int) -> tuple[Program, str]:
 
 
 def _core_arrays(program: Program) -> dict[str, npt.NDArray[Any]]:
-    """The constants as the core takes them: C-contiguous; weights that conv alone reads also channels-last."""
+    """The constants as the core takes them: C-contiguous; what conv alone reads also channels-last."""
     weights = {node.inputs[1] for node in program.nodes if node.op == "conv"}
     others = {name for node in program.nodes for name in node.inputs[:1] + node.inputs[2:]}
     others |= {node.inputs[1] for node in program.nodes if node.op != "conv" and len(node.inputs) > 1}

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -25,7 +26,12 @@ class AlignedBuffer {
     if (alignment == kHugePage) madvise(data_, rounded, MADV_HUGEPAGE);
 #endif
   }
-  ~AlignedBuffer() { std::free(data_); }
+  // Part of a larger buffer, which it keeps alive.
+  AlignedBuffer(std::shared_ptr<const AlignedBuffer> whole, size_t offset, size_t bytes)
+      : data_(whole->data() + offset), size_(bytes), whole_(std::move(whole)) {}
+  ~AlignedBuffer() {
+    if (!whole_) std::free(data_);
+  }
   AlignedBuffer(AlignedBuffer&& o) noexcept { swap(o); }
   AlignedBuffer& operator=(AlignedBuffer&& o) noexcept {
     swap(o);
@@ -34,17 +40,20 @@ class AlignedBuffer {
   AlignedBuffer(const AlignedBuffer&) = delete;
   AlignedBuffer& operator=(const AlignedBuffer&) = delete;
 
+  static constexpr size_t kHugePage = size_t{2} << 20;
+
   char* data() const { return static_cast<char*>(data_); }
   size_t size() const { return size_; }
 
  private:
-  static constexpr size_t kHugePage = size_t{2} << 20;
   void swap(AlignedBuffer& o) {
     std::swap(data_, o.data_);
     std::swap(size_, o.size_);
+    whole_.swap(o.whole_);
   }
   void* data_ = nullptr;
   size_t size_ = 0;
+  std::shared_ptr<const AlignedBuffer> whole_;
 };
 
 }  // namespace pyruntime

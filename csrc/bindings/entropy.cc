@@ -1,5 +1,8 @@
 // entropy.encode and entropy.decode: arrays in, arrays out.
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <optional>
 
 #include "base/error.h"
 #include "bindings/bindings.h"
@@ -28,9 +31,12 @@ py::array encode_block(const Bytes& head, const Bytes& symbols) {
   return std::move(result);
 }
 
-py::array decode_block(const Bytes& block, size_t rows, size_t columns) {
+py::array decode_block(const Bytes& block, size_t rows, size_t columns, const std::optional<Bytes>& out) {
   if (block.ndim() != 1) throw Error("entropy.decode: expected a block [n]");
-  Bytes result({static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(columns)});
+  const std::vector<py::ssize_t> shape{static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(columns)};
+  if (out && (out->ndim() != 2 || out->shape(0) != shape[0] || out->shape(1) != shape[1]))
+    throw Error("entropy.decode: out has another shape than the symbols");
+  Bytes result = out ? *out : Bytes(shape);
   {
     const uint8_t* data = block.data();
     uint8_t* symbols = result.mutable_data();
@@ -48,7 +54,8 @@ void bind_entropy(py::module_& m) {
   entropy.def("encode", &encode_block, py::arg("head"), py::arg("symbols"),
               "The block of symbols u8 [rows, columns] under the model that the head states.");
   entropy.def("decode", &decode_block, py::arg("block"), py::arg("rows"), py::arg("columns"),
-              "The symbols u8 [rows, columns] of a block.");
+              py::arg("out").noconvert() = py::none(),
+              "The symbols u8 [rows, columns] of a block, in `out` if that is given.");
 }
 
 }  // namespace pyruntime

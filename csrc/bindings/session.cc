@@ -197,7 +197,8 @@ std::unique_ptr<Session> make_session(const py::dict& values, const py::dict& co
   options.num_threads = num_threads;
   options.profiling = profiling;
   options.weight_format = weight_format;
-  const py::gil_scoped_release release;  // `arrays` outlives it, so that nothing of Python dies without the lock
+  const py::gil_scoped_release
+      release;  // `arrays` outlives it, so that nothing of Python dies without the lock
   return std::make_unique<Session>(std::move(program), options);
 }
 

@@ -258,7 +258,8 @@ void bind_testing(py::module_& m) {
   testing.def("cost_conv_int8", &cost_conv_int8, py::arg("name"), py::arg("w").noconvert(),
               py::arg("density"), py::arg("pixels"));
   testing.def("run_session", &run_session, py::arg("session"), py::arg("inputs"), py::arg("outputs"),
-              py::arg("times"), "Runs a session on the same arrays several times; counts no Python in between.");
+              py::arg("times"),
+              "Runs a session on the same arrays several times; counts no Python in between.");
   testing.def("depthwise_int8_kernels", &list_depthwise_int8);
   testing.def("run_depthwise_int8", &run_depthwise_int8, py::arg("name"), py::arg("x").noconvert(),
               py::arg("w").noconvert(), py::arg("y").noconvert(), py::arg("arguments"), py::arg("repeat") = 1,

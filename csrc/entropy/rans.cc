@@ -39,7 +39,7 @@ std::vector<Slot> expand(const Model& model) {
 // the end every kSteps columns only, and may by then have gone past it.
 class Words {
  public:
-  static constexpr size_t kSteps = 64;                               // columns of a bundle
+  static constexpr size_t kSteps = 64;                                        // columns of a bundle
   static constexpr size_t kMost = 2 * sizeof(uint16_t) * kMaxLanes * kSteps;  // bytes read in so many
 
   Words(const uint8_t* data, size_t size) : next_(data), end_(data + size) {

@@ -57,7 +57,7 @@ Step F32Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid)
   const int packed_taps = static_cast<int>(folded.taps()), packed_k = static_cast<int>(folded.k);
   const size_t group_bytes = (kernel.packed_bytes(static_cast<int>(n), packed_taps, packed_k) + 63) / 64 * 64;
   auto packed = context.cache->get({info_.index(), &kernel, packed_k}, [&] {
-    AlignedBuffer buffer(group_bytes * groups);
+    AlignedBuffer buffer = context.cache->allocate(group_bytes * groups);
     const float* w = static_cast<const float*>(info_.constant(1).data);
     std::vector<float> matrix(n * taps * k);
     for (int64_t g = 0; g < groups; ++g) {
@@ -153,7 +153,7 @@ Step F32Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& gr
   const DepthwiseF32Kernel& kernel = strongest_row(rows, count, context.isa, "depthwise_f32");
   const int64_t taps = shape_.taps(), channels = shape_.n;
   auto packed = context.cache->get({info_.index(), &kernel, 0}, [&] {
-    AlignedBuffer buffer((taps * channels + 64) * sizeof(float));
+    AlignedBuffer buffer = context.cache->allocate((taps * channels + 64) * sizeof(float));
     const float* w = static_cast<const float*>(info_.constant(1).data);
     float* out = reinterpret_cast<float*>(buffer.data());
     for (int64_t t = 0; t < taps; ++t) {

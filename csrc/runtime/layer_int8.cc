@@ -249,14 +249,14 @@ std::shared_ptr<const AlignedBuffer> Int8Layer::pack(const PlanContext& context,
     std::vector<int8_t> made;
     const int8_t* w = matrix(p.merge, &made);
     auto group_weights = [&](int64_t g) {
-      return ConvInt8Weights{w + g * p.n * p.taps * p.k, static_cast<int>(p.n),
-                             static_cast<int>(p.taps), static_cast<int>(p.k)};
+      return ConvInt8Weights{w + g * p.n * p.taps * p.k, static_cast<int>(p.n), static_cast<int>(p.taps),
+                             static_cast<int>(p.k)};
     };
     std::vector<size_t> offsets(p.groups + 1, 0);
     for (int64_t g = 0; g < p.groups; ++g)
       offsets[g + 1] = offsets[g] + (kernel.packed_bytes(group_weights(g)) + 63) / 64 * 64;
     // The table of offsets stands behind the packed weights: sparse rows differ in size from group to group.
-    AlignedBuffer buffer(offsets.back() + table_bytes);
+    AlignedBuffer buffer = context.cache->allocate(offsets.back() + table_bytes);
     for (int64_t g = 0; g < p.groups; ++g) kernel.pack(group_weights(g), buffer.data() + offsets[g]);
     std::copy(offsets.begin(), offsets.end(), reinterpret_cast<size_t*>(buffer.data() + offsets.back()));
     return buffer;
@@ -351,7 +351,7 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
       strongest_row(rows, count, context.isa, "depthwise_int8",
                     [&](const DepthwiseInt8Kernel& r) { return r.supports(kh, kw); });
   auto packed = context.cache->get({info_.index(), &kernel, 0}, [&] {
-    AlignedBuffer buffer(kernel.packed_bytes(channels, kh, kw));
+    AlignedBuffer buffer = context.cache->allocate(kernel.packed_bytes(channels, kh, kw));
     kernel.pack(static_cast<const int8_t*>(info_.constant(1).data), channels, kh, kw, buffer.data());
     return buffer;
   });

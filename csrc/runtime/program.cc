@@ -62,7 +62,8 @@ Program build_program(std::vector<Value> values, std::vector<NodeSpec> nodes,
       const int v = name.empty() ? -1 : find(name, where);
       if (v >= 0 && !produced[v]) throw Error(where + " reads '" + name + "' before it is produced");
       if (v >= 0 && p.values[v].channels_last && (spec.op != "conv" || node.inputs.size() != 1))
-        throw Error(where + " reads '" + name + "', which is not C-contiguous: only the weights of conv may be");
+        throw Error(where + " reads '" + name +
+                    "', which is not C-contiguous: only the weights of conv may be");
       node.inputs.push_back(v);
     }
     if (spec.outputs.size() != 1)

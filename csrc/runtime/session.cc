@@ -37,8 +37,7 @@ Session::Session(Program program, const SessionOptions& options)
   plan_options_.num_threads = pool_.num_threads();
   plan_options_.weight_format = parse_weight_format(options.weight_format);
   operators_.resize(program_->nodes.size());
-  for_each_node(*program_, pool_,
-                [&](int i) { operators_[i] = make_operator(NodeInfo(*program_, i)); });
+  for_each_node(*program_, pool_, [&](int i) { operators_[i] = make_operator(NodeInfo(*program_, i)); });
   for (const Node& node : program_->nodes) node_times_.push_back({node.name, node.op, "", 0, 0});
   plan_ahead();
 }
@@ -94,7 +93,8 @@ std::shared_ptr<const Plan> Session::plan_for(const std::vector<Shape>& input_sh
     return it->plan;
   }
   check_shapes(input_shapes);
-  auto plan = std::make_shared<const Plan>(*program_, operators_, input_shapes, plan_options_, &cache_, &pool_);
+  auto plan =
+      std::make_shared<const Plan>(*program_, operators_, input_shapes, plan_options_, &cache_, &pool_);
   plans_.push_front({input_shapes, plan});
   if (plans_.size() > kMaxPlans) plans_.pop_back();
   newest_ = plan;

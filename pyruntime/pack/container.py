@@ -91,9 +91,13 @@ def _place(name: str, entry: object) -> tuple[np.dtype[Any], tuple[int, ...], in
         raise ValueError(f"the header's entry for {name!r:.60} is {entry!r:.60}")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPE_NAMES:
-        raise ValueError(f"tensor {name!r:.60} has dtype {code!r:.20}, expected one of {', '.join(DTYPE_NAMES)}")
+        raise ValueError(
+            f"tensor {name!r:.60} has dtype {code!r:.20}, expected one of {', '.join(DTYPE_NAMES)}"
+        )
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
-        raise ValueError(f"the header's entry for {name!r:.60} has shape {shape!r:.60}, offsets {offsets!r:.60}")
+        raise ValueError(
+            f"the header's entry for {name!r:.60} has shape {shape!r:.60}, offsets {offsets!r:.60}"
+        )
     dtype, (begin, end) = DTYPE_NAMES[code], offsets
     if end - begin != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"tensor {name!r:.60} has {end - begin} bytes for {code} {shape!r:.60}")

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 def map_largest_first(
     function: Callable[[Item], Result], items: Sequence[Item], sizes: Sequence[int], num_threads: int
 ) -> list[Result]:
-    """[function(item) for item in items], begun with the largest. Raises what the first item in order raises."""
+    """[function(item) for item in items], begun with the largest. Raises what the first in order raises."""
     order = deque(sorted(range(len(items)), key=lambda i: -sizes[i]))
     results: dict[int, Result] = {}
     failures: dict[int, Exception] = {}

@@ -8,13 +8,13 @@ import mmap
 import os
 import zlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from pyruntime.errors import FileFormatError
-from pyruntime.pack.codecs import CODECS, storage_of
+from pyruntime.pack.codecs import CODECS, packed, storage_of
 from pyruntime.pack.codecs.layout import total_bytes
 from pyruntime.pack.container import deserialize
 from pyruntime.pack.parallel import map_largest_first
@@ -23,6 +23,7 @@ from pyruntime.program import DTYPES, Array, Constant, Node, Program, Value, val
 
 MAX_ELEMENTS = 2**40
 MAX_PROGRAM = 2**26
+MAX_EXPANSION = 256  # of what memory is laid out for before it is decoded
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,15 @@ class _Encoded:
     scheme: str
     options: dict[str, Any]
     parts: dict[str, Array]
+    memory: Array | None = None  # to decode into
 
     def decode(self) -> Constant:
+        arguments = self.parts, DTYPES[self.dtype], self.shape, self.options
         try:
-            array = CODECS[self.codec].decode(self.parts, DTYPES[self.dtype], self.shape, self.options)
+            if self.memory is None:
+                array = CODECS[self.codec].decode(*arguments)
+            else:
+                array = packed.decode(*arguments, self.memory)
         except ValueError as error:
             raise ValueError(f"constant {self.name!r} ({self.codec}): {error}") from None
         storage = storage_of(self.codec, self.options, self.parts, array)
@@ -173,7 +179,9 @@ def _constants(
     described: dict[str, Any], tensors: dict[str, Array], pool: bytes, num_threads: int
 ) -> tuple[dict[str, Constant], dict[str, Stored]]:
     """Decoded constants, and how each is stored."""
-    below = defaultdict(dict)  # name: what stands behind it and a dot in names of tensors
+    below: dict[str, dict[str, Array]] = defaultdict(
+        dict
+    )  # name: what stands behind it and a dot in names of tensors
     for key in tensors:
         for at in range(len(key)):
             if key[at] == ".":
@@ -187,10 +195,26 @@ def _constants(
         encoded.append(_encoded(name, entry, own, pool))
     if unused:
         raise ValueError(f"tensor {min(unused)!r} belongs to no constant")
+    encoded = _with_memory(encoded)
     sizes = [math.prod(item.shape) for item in encoded]
     constants = map_largest_first(_Encoded.decode, encoded, sizes, num_threads)
     found = {item.name: Stored(item.codec, total_bytes(item.parts)) for item in encoded}
     return {constant.name: constant for constant in constants}, found
+
+
+def _with_memory(encoded: list[_Encoded]) -> list[_Encoded]:
+    """Entropy-coded weights get parts of one array: the system has larger pages for larger ones."""
+    sizes = [
+        math.prod(item.shape) if item.codec == "packed" and len(item.shape) > 1 else 0 for item in encoded
+    ]
+    stored = sum(total_bytes(item.parts) for item, size in zip(encoded, sizes, strict=True) if size)
+    if sum(sizes) > MAX_EXPANSION * stored:
+        return encoded  # something claims too much: decoding says what
+    memory, end, result = np.empty(sum(sizes), np.uint8), 0, []
+    for item, size in zip(encoded, sizes, strict=True):
+        result.append(replace(item, memory=memory[end : end + size]) if size else item)
+        end += size
+    return result
 
 
 def _encoded(name: str, entry: Any, parts: dict[str, Array], pool: bytes) -> _Encoded:

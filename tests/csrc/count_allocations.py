@@ -1,4 +1,4 @@
-"""Prints the allocations of runs of the core, with allocation_counter.c preloaded: what test_allocations.py runs.
+"""Prints the allocations of runs of the core: what test_allocations.py starts, the counter preloaded.
 
     LD_PRELOAD=counter.so python count_allocations.py THREADS
 

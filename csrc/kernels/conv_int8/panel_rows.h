@@ -1,4 +1,5 @@
-// The weights of 16 output channels as rows of whole groups of 4 input channels: what the panel packings read.
+// The weights of 16 output channels as rows of whole groups of 4 input channels: what the panel packings
+// read.
 #pragma once
 
 #include <cstdint>

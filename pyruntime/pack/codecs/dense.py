@@ -21,4 +21,4 @@ def decode(
 ) -> Array:
     (array,) = layout.names(parts, PARTS)
     layout.expect(array, dtype, shape, "tensor")
-    return array.copy()  # the part may be a view of a mapped file
+    return np.array(array)  # a copy: the part may be a view of a mapped file

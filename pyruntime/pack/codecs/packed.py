@@ -22,12 +22,17 @@ def encode(array: Array, storage: layout.Storage) -> layout.Encoded | None:
 
 
 def decode(
-    parts: dict[str, Array], dtype: np.dtype[Any], shape: tuple[int, ...], options: layout.Options
+    parts: dict[str, Array],
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    options: layout.Options,
+    out: Array | None = None,
 ) -> Array:
+    """As every codec's; `out` (u8, as many entries) is memory that may be used for the result."""
     (data,) = layout.names(parts, PARTS)
     if dtype not in (np.int8, np.uint8):
         raise ValueError(f"dtype {dtype}, expected int8 or uint8")
     if len(shape) == 1:
         return stored.load_vector(data, shape[0]).view(dtype)
     rows, taps, channels = layout.dimensions(shape)
-    return layout.from_matrix(stored.load(data, rows, taps * channels).view(dtype), shape)
+    return layout.from_matrix(stored.load(data, rows, taps * channels, out).view(dtype), shape)

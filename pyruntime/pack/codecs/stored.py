@@ -32,12 +32,15 @@ def store(matrix: Array) -> Array:
     return min(choices, key=lambda choice: choice.size)
 
 
-def load(data: Array, rows: int, columns: int) -> Array:
-    """The matrix u8 [rows, columns]; ValueError (one clause) for anything malformed."""
+def load(data: Array, rows: int, columns: int, out: Array | None = None) -> Array:
+    """The matrix u8 [rows, columns]; ValueError (one clause) for anything malformed.
+
+    out: memory u8 [rows * columns] that an entropy-coded one is decoded into.
+    """
     if data.dtype != np.uint8 or data.ndim != 1 or data.size < 3:
         raise ValueError(f"stored values are {data.dtype} {list(data.shape)}, expected uint8 [n]")
     if data[0] == ENTROPY:
-        return entropy.decompress(data[1:], rows, columns)
+        return entropy.decompress(data[1:], rows, columns, out)
     if data[0] == INTERVAL:
         count, packed = (int(data[2]) - int(data[1])) % 256 + 1, data[3:]
         values = (np.arange(count) + data[1]).astype(np.uint8)

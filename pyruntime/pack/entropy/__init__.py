@@ -24,14 +24,19 @@ def compress(symbols: Array, *, signed: bool = False) -> Array | None:
     return block if matrix.size <= MAX_EXPANSION * block.size else None
 
 
-def decompress(block: Array, rows: int, columns: int) -> Array:
-    """The matrix u8 [rows, columns] of a block; ValueError (one clause) for anything malformed."""
+def decompress(block: Array, rows: int, columns: int, out: Array | None = None) -> Array:
+    """The matrix u8 [rows, columns] of a block, in the memory of `out` (u8 [rows * columns]) if given.
+
+    ValueError (one clause) for anything malformed.
+    """
     if block.dtype != np.uint8 or block.ndim != 1:
         raise ValueError(f"block is {block.dtype} {list(block.shape)}, expected uint8 [n]")
     if rows * columns == 0 or rows * columns > MAX_EXPANSION * block.size:
         raise ValueError(f"block of {block.size} bytes cannot hold {rows} x {columns} symbols")
     try:
-        symbols: Array = _core.entropy.decode(block, rows, columns)
+        symbols: Array = _core.entropy.decode(
+            block, rows, columns, None if out is None else out.reshape(rows, columns)
+        )
     except _core.CoreError as error:
         raise ValueError(str(error).removeprefix("entropy-coded ")) from None
     return symbols

@@ -1,0 +1,1 @@
+"""What it takes until a network runs: time and memory."""
