@@ -46,6 +46,20 @@ def check(model: ir.Model, source: Mapping[str, Any] | str | os.PathLike[str]) -
     return checked
 
 
+def labels(source: Mapping[str, Any] | str | os.PathLike[str]) -> Array | None:
+    """The class of each sample, None if there are none. Errors: DataError if they are not whole numbers."""
+    arrays = source if isinstance(source, Mapping) else read(source)
+    found = arrays.get(LABELS)
+    if found is None:
+        return None
+    array = np.asarray(found)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise DataError(
+            f"array 'labels' is {array.dtype} {list(array.shape)}; expected one integer for each sample"
+        )
+    return array
+
+
 def samples(data: Mapping[str, Array]) -> int:
     """Number of samples."""
     return min((len(array) for array in data.values()), default=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
@@ -39,6 +39,8 @@ from pyruntime.recover import (
     smooth,
     update_pruned,
 )
+from pyruntime.search.find import Search, share_budgets
+from pyruntime.search.quality import Judge
 
 if TYPE_CHECKING:
     import onnx
@@ -52,6 +54,7 @@ _NO_ARITHMETIC = ("quantize", "dequantize", "cast", *(op for op in MOVEMENT if o
 # With fewer bits each layer is rounded on what the ones before became, and refined.
 SEQUENTIAL_BITS = 8
 SWEEPS = 3
+EXAMPLE = "pass calibration={input name: array of samples}, or an .npz file of such arrays"
 
 
 class Progress(Protocol):
@@ -69,6 +72,7 @@ class CompressReport:
         prune, quantize: reports of these stages, None if they did not run.
         notes: one line for each node that is quantized in the model but runs in float, and why.
         samples: calibration samples used.
+        found: what a search came to, for people; `recipe` is then what it found.
     """
 
     recipe: Recipe
@@ -77,6 +81,7 @@ class CompressReport:
     quantize: QuantizeReport | None = None
     notes: list[str] = field(default_factory=list)
     samples: int = 0
+    found: str = ""
 
 
 @dataclass
@@ -114,9 +119,11 @@ def compress(
     calibration: Data | str | os.PathLike[str] | None = None,
     *,
     strict: bool = False,
+    validation: Data | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> CompressedModel:
-    """Prune, recover and quantize a network. Deterministic: the same arguments give the same bytes.
+    """Prune, recover and quantize a network. Deterministic: the same arguments give the same bytes (but for a
+    target of latency, which is measured; the recipe it finds is deterministic again).
 
     Args:
         model: path or bytes of an ONNX file, a protobuf, or an `onnx_ir.Model`; it is not changed. A model
@@ -125,7 +132,9 @@ def compress(
         recipe: a `Recipe`, a dict of its entries, the path of a YAML file, or a preset: `int8`, `float`.
         calibration: one array per network input, first axis = samples, of the input's dtype; or the path of
         an .npz
-            file with these (an array `labels` is passed over).
+            file with these (an array `labels` matters to `validation` alone).
+        validation: like `calibration`, with an array `labels` if there are any: what a search measures
+            accuracy on. None: the calibration data themselves.
         strict: make arithmetic that would run in float an error.
         progress: called with the stage's name, steps done and steps in all.
     Errors: OptionError (recipe), FileFormatError and ModelError (network), DataError (calibration data).
@@ -133,6 +142,16 @@ def compress(
     plan = Recipe.of(recipe)
     reference = load(model)
     data = None if calibration is None else calibration_data.check(reference, calibration)
+    if plan.searches:
+        judged = calibration if validation is None else validation
+        return _search(reference, plan, data, judged, strict, progress)
+    return _compress(reference, plan, data, strict, progress)
+
+
+def _compress(
+    reference: ir.Model, plan: Recipe, data: Data | None, strict: bool, progress: Progress | None
+) -> CompressedModel:
+    """What `compress` does with a recipe that leaves nothing to search for."""
     steps = plan.recover_steps(calibrated=data is not None)
     prequantized = _is_quantized(reference)
     _check_plan(plan, steps, data, prequantized)
@@ -151,14 +170,52 @@ def compress(
     return CompressedModel(result, program, report)
 
 
+def _search(
+    reference: ir.Model,
+    plan: Recipe,
+    data: Data | None,
+    judged: Data | str | os.PathLike[str] | None,
+    strict: bool,
+    progress: Progress | None,
+) -> CompressedModel:
+    """Find the recipe that the plan asks for, and what it makes of the network."""
+    goal = plan.goal()
+    if data is None or judged is None:
+        what = "scope=budget" if goal is None else f"'{goal.text}'"
+        raise DataError(f"{what} needs calibration data to measure losses on; {EXAMPLE}")
+    if _is_quantized(reference):
+        raise ModelError("the model is already quantized; search on the float model it was made from")
+    plan = share_budgets(reference, plan, data, progress)
+    if goal is None:
+        return _compress(reference, plan, data, strict, progress)
+    judge = None
+    if goal.kind == "accuracy_drop":
+        judge = Judge.of(
+            reference, calibration_data.check(reference, judged), calibration_data.labels(judged)
+        )
+    fixed = plan.without_goal()
+    pruned = reference
+    if plan.prune:
+        steps = [step for step in plan.recover_steps(calibrated=True) if step in ("obs", "bn")]
+        floating = replace(fixed, quantize="none", layers={}, recover=steps)
+        pruned = _compress(reference, floating, data, False, None).model
+    found = Search(
+        pruned, fixed, data, lambda recipe, some: _compress(reference, recipe, some, False, None), progress
+    ).run(goal, judge)
+    result: CompressedModel = found.result
+    result.report.found = f"{goal.text}: {found.reached}"
+    if strict:
+        _check_strict(result.program)
+    return result
+
+
 def _check_plan(plan: Recipe, steps: tuple[str, ...], data: Data | None, prequantized: bool) -> None:
-    example = "pass calibration={input name: array of samples}, or an .npz file of such arrays"
     if prequantized and plan.prune:
         raise ModelError("the model is already quantized; prune the float model it was made from")
     if data is None and not prequantized and any(spec.integer for spec in plan.quantize_specs()):
-        raise DataError(f"{plan.quantize} needs calibration data to choose activation scales; {example}")
+        raise DataError(f"{plan.quantize} needs calibration data to choose activation scales; {EXAMPLE}")
     if steps and data is None:
-        raise DataError(f"recover '{steps[0]}' needs calibration data; {example}")
+        raise DataError(f"recover '{steps[0]}' needs calibration data; {EXAMPLE}")
     for step in ("bias", "adaround"):
         if plan.recover is not None and step in steps and not plan.quantizes:
             raise OptionError(

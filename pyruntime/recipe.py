@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pyruntime.prune.spec import parse_spec as parse_prune
 from pyruntime.quantize.spec import QuantizeSpec, parse_layer
 from pyruntime.quantize.spec import parse_spec as parse_quantize
 from pyruntime.recover.spec import parse_steps
+from pyruntime.target import Target, is_mixed, parse_mixed, parse_target
 
 PRESETS: dict[str, dict[str, Any]] = {
     "int8": {"quantize": "int8"},
@@ -33,6 +34,8 @@ class Recipe:
             e.g. `{"head*": "int8", "block*.conv2": "int4,group=32"}`; of several that match, the last counts.
         recover: words of `--recover`. None leaves the choice to us, given calibration data: `obs, bn` if the
             network is pruned, `obs, bias` if it is quantized. An empty list means none.
+        target: word of `--target`: search for the schemes (and zeros) of all layers that `layers` does not
+            name. So does `quantize: mixed,...`. What is found is a recipe without a target.
     Errors: OptionError for a word that is unknown, not built yet or out of range.
     """
 
@@ -40,6 +43,7 @@ class Recipe:
     quantize: str = "int8"
     layers: Mapping[str, str] = field(default_factory=dict)
     recover: Sequence[str] | None = None
+    target: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prune", _texts(self.prune, "prune", separator=None))
@@ -47,6 +51,9 @@ class Recipe:
             object.__setattr__(self, "recover", _texts(self.recover, "recover", separator=","))
         self.prune_specs()
         object.__setattr__(self, "layers", _rules(self.layers))
+        if self.target is not None and is_mixed(self.quantize):
+            raise OptionError(f"'{self.quantize}' and target '{self.target}' both ask for a search; give one")
+        self.goal()
         self.quantize_specs()
         self.recover_steps(calibrated=False)
 
@@ -54,7 +61,24 @@ class Recipe:
         return [parse_prune(text) for text in self.prune]
 
     def quantize_spec(self) -> QuantizeSpec:
-        return parse_quantize(self.quantize)
+        """Of the layers that `layers` does not name; of `mixed`, those that the search leaves alone."""
+        return parse_quantize(parse_mixed(self.quantize)[1] if is_mixed(self.quantize) else self.quantize)
+
+    def goal(self) -> Target | None:
+        """What a search has to reach, None if there is nothing to search for."""
+        if is_mixed(self.quantize):
+            return parse_mixed(self.quantize)[0]
+        return None if self.target is None else parse_target(self.target)
+
+    def without_goal(self) -> Recipe:
+        """The recipe of what a search leaves alone."""
+        base = parse_mixed(self.quantize)[1] if is_mixed(self.quantize) else self.quantize
+        return replace(self, quantize=base, target=None)
+
+    @property
+    def searches(self) -> bool:
+        """Whether there is something to find before the network can be compressed."""
+        return self.goal() is not None or any(spec.scope == "budget" for spec in self.prune_specs())
 
     def layer_specs(self) -> dict[str, QuantizeSpec]:
         """What `layers` asks for."""
@@ -79,6 +103,23 @@ class Recipe:
         quantized = ("obs", "bias") if self.quantizes else ()
         return parse_steps((*pruned, *quantized))
 
+    def text(self) -> str:
+        """The recipe as YAML, as `of` reads it; entries that say nothing are left out."""
+        import yaml
+
+        entries: dict[str, Any] = {
+            "prune": list(self.prune),
+            "quantize": self.quantize,
+            "layers": self.layers,
+        }
+        entries = {key: value for key, value in entries.items() if value}
+        if self.recover is not None:
+            entries["recover"] = list(self.recover)
+        if self.target is not None:
+            entries["target"] = self.target
+        text: str = yaml.safe_dump(entries, sort_keys=False, width=110, default_flow_style=False)
+        return text
+
     @classmethod
     def of(cls, source: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
         """Recipe from a recipe, a dict of its attributes, the path of a YAML file, or the name of a preset.
@@ -102,7 +143,7 @@ class Recipe:
     def _from_mapping(cls, entries: Mapping[str, Any], what: str) -> Recipe:
         valid = [entry.name for entry in fields(cls)]
         for key in entries:
-            words.choose(str(key), valid, f"{what}: entry", later=("target", "targets"))
+            words.choose(str(key), valid, f"{what}: entry")
         try:
             return cls(**entries)
         except OptionError as error:

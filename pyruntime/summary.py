@@ -28,6 +28,8 @@ def summary(program: Program, report: CompressReport) -> str:
     rows = [_row(node, by_name, sqnr.get(node.name)) for node in layers]
     lines = _table([HEADER, *rows])
     lines.append(_total(layers, by_name, sum(map(len, pieces)), tensors))
+    if report.found:
+        lines.append(f"found for {report.found}")
     if report.prune is not None:
         lines += _channels(report.prune)
     if report.steps:

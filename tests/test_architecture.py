@@ -50,8 +50,11 @@ ARROWS = {
         "program",
         "recipe",
         "session",
+        "lower",
+        "target",
     },
-    "recipe": {"spec", "prune", "quantize", "recover"},
+    "recipe": {"spec", "prune", "quantize", "recover", "target"},
+    "target": {"spec"},
 }
 # Only the tools may need these distributions; the runtime runs without them.
 TOOLS_ONLY = {"onnx", "onnx_ir", "onnxscript", "yaml", "tqdm", "torch", "onnxruntime", "openvino"}

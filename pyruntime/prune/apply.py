@@ -102,13 +102,14 @@ def prune(
     """
     report = PruneReport(macs_before=macs(model))
     for spec in specs:
+        assert spec.scope != "budget", "search shares out budgets beforehand"
         if spec.needs and data is None:
             raise DataError(
                 f"criterion '{spec.criterion}' needs calibration data; pass calibration={{input name: array "
                 "of samples}, or an .npz file of such arrays"
             )
         _check_finite(model)
-        chosen, excluded = _matching(find_layers(model), spec)
+        chosen, excluded = matching(find_layers(model), spec)
         measured: Mapping[str, Measured] = {}
         if spec.needs and data is not None:
             measured = measure(model, find_layers(model), data, spec.needs, make_run)
@@ -191,7 +192,7 @@ def _by_weight(layers: list[Layer]) -> list[list[Layer]]:
     return list(users.values())
 
 
-def _matching(layers: list[Layer], spec: PruneSpec) -> tuple[set[str], set[str]]:
+def matching(layers: list[Layer], spec: PruneSpec) -> tuple[set[str], set[str]]:
     """Names of the layers that `only` matches (all without it), and of those that `exclude` does."""
     for option, globs in (("only", spec.only), ("exclude", spec.exclude)):
         for pattern in globs:

@@ -10,7 +10,7 @@ from pyruntime.errors import OptionError
 from pyruntime.prune import granularity
 from pyruntime.prune.criteria import CRITERIA
 
-SCOPES = ("global", "layer")
+SCOPES = ("global", "layer", "budget")
 OPTIONS = ("criterion", "scope", "exclude", "only")
 WHOLE_OPTIONS = (*OPTIONS, "round_to", "macs")
 LANES = 16
@@ -26,7 +26,8 @@ class PruneSpec:
             [0, 1); unused by N:M.
         criterion: a key of `criteria.CRITERIA`.
         scope: `global` ranks the groups of all layers together, each score divided by what its layer would
-            keep (see `select.layer_adaptive`); `layer` takes the same fraction of every layer.
+            keep (see `select.layer_adaptive`); `layer` takes the same fraction of every layer; `budget`
+            takes of each layer what the measured loss of the outputs suggests (`pyruntime.search`).
         only, exclude: globs on node or weight names; with `only`, just the layers it matches. `filter` looks
             at the layers that make a channel, `channel` at those that read it.
         round_to: counts of channels that are left are multiples of it, since kernels work on that many at
@@ -101,7 +102,14 @@ def _with_options(spec: PruneSpec, options: list[tuple[str, str]], what: str) ->
             f"{what}criterion '{found.criterion}' judges whole channels; use it with filter=FRACTION or "
             "channel=FRACTION"
         )
+    if found.scope == "budget" and (found.whole or not granularity_takes_fraction(found)):
+        raise OptionError(f"{what}scope=budget shares out a fraction of weights or blocks; use scope=layer")
     return found
+
+
+def granularity_takes_fraction(spec: PruneSpec) -> bool:
+    pattern = granularity.find(spec.granularity)
+    return pattern is not None and not pattern.fixed
 
 
 def _lanes(value: str, what: str) -> int:

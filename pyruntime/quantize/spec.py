@@ -12,7 +12,7 @@ from pyruntime.quantize.schemes import NAMES, Integer, Scheme, parse_scheme
 DEFAULT_OBSERVER = "mse"
 DEFAULT_SCHEME = Integer()
 NONE = "none"
-LATER = ("mixed",)  # named in the interface, not built
+MIXED = "mixed"  # a search for the scheme of each layer (pyruntime.target), not a scheme
 # Weights of up to this many bits leave the first and the last layer, which few weights buy much accuracy, to
 # int8.
 ENDS_BITS = 4
@@ -57,9 +57,9 @@ def parse_spec(text: str) -> QuantizeSpec:
         for key, _ in options:
             raise OptionError(f"{what}: option '{key}' has no effect with 'none'; leave it out")
         return QuantizeSpec(None, activations="float")
-    if name.strip() in LATER:
+    if name.strip() == MIXED:
         raise OptionError(
-            f"{what}: scheme '{name.strip()}' is not built yet; available: {', '.join(NAMES)}, none"
+            f"{what}: 'mixed' chooses for the whole network; give a layer one of: {', '.join(NAMES)}"
         )
     own, rest = _own(options, what)
     scheme = parse_scheme(head, rest, what)

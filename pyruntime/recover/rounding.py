@@ -37,7 +37,10 @@ Array = npt.NDArray[Any]
 
 COLUMNS = 128  # rounded before the rest of the columns learns of their errors
 # Input rows of a layer with k columns: enough for a covariance of full rank, and for its small ones too.
-ROWS_PER_COLUMN, LEAST_ROWS = 4, 1 << 10
+ROWS_PER_COLUMN, LEAST_ROWS = 16, 1 << 13
+# Rows of one sample are alike: it is samples, few or many, that k weights are fitted to. So damping grows
+# with k over their number (a ridge), up to where little is left of the fit.
+RIDGE, MOST_DAMPING = 0.1, 1.0
 SEED = 0
 
 
@@ -127,15 +130,20 @@ def _add(task: Task, batch: int, x: Array, y: Array | None, samples: int) -> Non
         sums.update(rows[group], None if outputs is None else outputs[group])
 
 
-def _target(sums: Sums, weight: Array, centred: bool) -> tuple[Array, Array]:
+def damping(size: int, samples: int) -> float:
+    """For layers with that many columns, and data of that many samples."""
+    return min(max(solve.DAMPING, RIDGE * size / max(1, samples)), MOST_DAMPING)
+
+
+def _target(sums: Sums, weight: Array, centred: bool, damped: float) -> tuple[Array, Array]:
     """Damped second moment of the inputs `[k, k]`, and weights `[out, k]` that best give the wanted outputs.
 
     Args: weight: `[out, k]`, of the float layer; centred: a bias takes up the means.
     """
     xx, yx = sums.moments(centred)
     if yx is None:
-        return solve.Problem.of(xx, weight @ xx, weight).hessian, weight
-    problem = solve.Problem.of(xx, yx, weight)
+        return solve.Problem.of(xx, weight @ xx, weight, damped).hessian, weight
+    problem = solve.Problem.of(xx, yx, weight, damped)
     return problem.hessian, solve.least_squares(problem, weight != 0)
 
 
@@ -145,7 +153,8 @@ def _round_layer(model: ir.Model, task: Task, grid: Grid, sweeps: int, learned: 
     layer, weight = task.layer, task.original.array()
     start = weight.reshape(layer.groups, -1, weight[0].size).astype(np.float64)
     centred = layer.node.op_type != "MatMul"
-    found = [_target(sums, old, centred) for sums, old in zip(task.moments, start, strict=True)]
+    damped = damping(weight[0].size, task.samples)
+    found = [_target(sums, old, centred, damped) for sums, old in zip(task.moments, start, strict=True)]
     hessian, target = (np.stack(parts) for parts in zip(*found, strict=True))
     rounded = refine_columns(hessian, target, round_columns(hessian, target, grid), grid, sweeps)
     if learned and isinstance(grid, IntegerGrid):

@@ -35,9 +35,12 @@ class Problem:
     weight0: Float
 
     @classmethod
-    def of(cls, covariance: Float, cross: Float, weight0: Float) -> Problem:
-        """From the covariances of inputs `[k, k]` and of wanted outputs with inputs `[rows, k]`."""
-        damping = DAMPING * max(float(np.diagonal(covariance).mean()), 1e-30)
+    def of(cls, covariance: Float, cross: Float, weight0: Float, damping: float = DAMPING) -> Problem:
+        """From the covariances of inputs `[k, k]` and of wanted outputs with inputs `[rows, k]`.
+
+        Args: damping: share of the mean power of the inputs; the more, the closer the solution to `weight0`.
+        """
+        damping *= max(float(np.diagonal(covariance).mean()), 1e-30)
         hessian = covariance + damping * np.eye(len(covariance))
         return cls(hessian, cross + damping * weight0, weight0)
 

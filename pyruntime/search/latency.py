@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -70,6 +71,20 @@ def layer_times(
         if progress is not None:
             progress(len(forms) + turn + 1, len(forms) + ROUNDS)
     return _medians(times), _medians(totals)
+
+
+def whole_times(programs: Sequence[Program], data: Mapping[str, Array]) -> list[float]:
+    """Median microseconds of each program for one sample, all in turns."""
+    feed = {name: np.ascontiguousarray(array[:1]) for name, array in data.items()}
+    sessions = [InferenceSession(program) for program in programs]
+    times: list[list[float]] = [[] for _ in programs]
+    for turn in range(ROUNDS):
+        for session, found in zip(sessions, times, strict=True):
+            for _ in range(WARM_UP if turn == 0 else 1):
+                start = time.perf_counter()
+                session.run(None, feed)
+            found.append(1e6 * (time.perf_counter() - start))
+    return [float(np.median(found)) for found in times]
 
 
 def _recipe(which: Option) -> Recipe:

@@ -92,7 +92,7 @@ def measure(
         sums = _gather(layer, fitted, sample_count(halves[0]))
         if sums and sums[0].count:
             fitting = [option for option in options if option.fits(layer)]
-            subject = Subject(layer, sums)
+            subject = Subject(layer, sums, sample_count(halves[0]))
             trials = [subject.trial(option) for option in fitting]
             losses = _losses(model, layer, judged, trials)
             for option, trial, loss in zip(fitting, trials, losses, strict=True):

@@ -16,7 +16,7 @@ from pyruntime.prune import granularity
 from pyruntime.quantize.schemes import IntegerGrid
 from pyruntime.recover import solve
 from pyruntime.recover.common import get_bias
-from pyruntime.recover.rounding import refine_columns, round_columns
+from pyruntime.recover.rounding import damping, refine_columns, round_columns
 from pyruntime.recover.sums import Sums
 from pyruntime.search.options import Option
 
@@ -40,9 +40,9 @@ class Trial:
 
 
 class Subject:
-    """A layer and what the data tells of it: `sums` of its inputs, for each group."""
+    """A layer and what so many samples tell of it: `sums` of its inputs, for each group."""
 
-    def __init__(self, layer: Layer, sums: Sequence[Sums]) -> None:
+    def __init__(self, layer: Layer, sums: Sequence[Sums], samples: int) -> None:
         self.layer = layer
         self._shape = layer.array().shape
         self._start = layer.array().reshape(layer.groups, -1, layer.array()[0].size).astype(np.float64)
@@ -50,7 +50,8 @@ class Subject:
         self._problems = []
         for part, weight in zip(sums, self._start, strict=True):
             covariance = part.moments(centred)[0]
-            self._problems.append(solve.Problem.of(covariance, weight @ covariance, weight))
+            damped = damping(weight.shape[1], samples)
+            self._problems.append(solve.Problem.of(covariance, weight @ covariance, weight, damped))
         self._means = np.stack([part.means()[0] for part in sums])
         squares = np.stack([np.diagonal(part.moments(False)[0]) for part in sums])
         self._importance = np.repeat(squares, self._start.shape[1], axis=0)

@@ -137,7 +137,11 @@ def test_steps():
     [
         ("int4", "expected one of: int8, float, or a .yaml path"),
         ({"quantise": "int8"}, "expected one of: prune, quantize, layers, recover"),
-        ({"target": "size=0.25"}, "not built yet"),
+        ({"target": "size=2"}, "a share of the float32 network's"),
+        ({"target": "size=0.5", "quantize": "mixed,bits=4"}, "both ask for a search"),
+        ({"layers": {"fc": "mixed,bits=4"}}, "'mixed' chooses for the whole network"),
+        ({"prune": ["2:4,scope=budget"]}, "scope=budget shares out a fraction"),
+        ({"prune": ["filter=0.5,scope=budget"]}, "scope=budget shares out a fraction"),
         ({"recover": "magic"}, "expected one of: obs, bn, equalize, smooth, adaround, bias"),
         ({"prune": [0.5]}, "expected a list of texts"),
         ({"prune": None}, "expected a list of texts"),
@@ -145,7 +149,7 @@ def test_steps():
         ({"layers": ["int4"]}, "expected layer names and their schemes"),
         ({"layers": {"fc": 4}}, "expected layer names and their schemes"),
         ({"layers": {"fc": "int9"}}, "layers: 'fc': --quantize 'int9': scheme 'int9' is unknown"),
-        ({"quantize": "mixed,bits=4.5"}, "scheme 'mixed' is not built yet"),
+        ({"quantize": "mixed,bits=0.5"}, "expected 1 to 8"),
         ("missing.yaml", "cannot be read"),
     ],
 )
