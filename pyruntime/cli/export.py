@@ -18,6 +18,12 @@ def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.Arg
     )
     parser.add_argument("file", metavar="FILE.pyrt")
     parser.add_argument("-o", "--output", required=True, metavar="Q.onnx")
+    parser.add_argument(
+        "--activations",
+        choices=("u8", "s8"),
+        default="u8",
+        help="8-bit form of activations; both stand for the same values (default: u8)",
+    )
     return parser
 
 
@@ -26,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_output("-o", arguments.output, arguments.file)
     with atomic_output(arguments.output) as temporary:
-        export_file(arguments.file, temporary)
+        export_file(arguments.file, temporary, signed=arguments.activations == "s8")
         size = temporary.stat().st_size
     print(f"{arguments.output}: {size_text(size)}")
     return 0

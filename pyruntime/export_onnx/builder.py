@@ -13,16 +13,21 @@ from pyruntime.errors import ModelError
 from pyruntime.program import RANGES, Array, Node, Program
 
 OPSET = 17
+S8_SHIFT = 128
 IR_VERSION = 8
 
 
 class Builder:
     """The ONNX graph so far. A quantized value keeps its program name for the integers; `real` gives its
     reals.
+
+    Attributes:
+        signed: u8 values are s8 in ONNX, 128 lower; inputs and outputs of the program stay as they are.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, signed: bool = False) -> None:
         self.program = program
+        self.signed = signed
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._names = {*program.values, *program.constants}
@@ -84,6 +89,8 @@ class Builder:
         self, name: str, array: Array, scale: Array | float, zero_point: int = 0, axis: int = 0
     ) -> str:
         """DequantizeLinear of a new integer constant."""
+        if self.signed and array.dtype == np.uint8:
+            array, zero_point = (array.astype(np.int16) - S8_SHIFT).astype(np.int8), zero_point - S8_SHIFT
         inputs = [
             self.constant(f"{name}_quantized", array),
             self.constant(f"{name}_scale", np.float32(scale)),
@@ -142,8 +149,14 @@ class Builder:
             inputs.append("" if bound is None else self.constant(f"{name}_{side}", np.float32(bound)))
         return self.emit("Clip", inputs[: 2 if bounds[1] is None else 3], name, output)
 
+    def moved(self, name: str) -> bool:
+        """Whether a u8 value of the program, or one between two of them, is s8 in ONNX."""
+        return self.signed and name not in self.program.inputs and name not in self.program.outputs
+
     def parameters(self, name: str, scale: float, zero_point: int, dtype: str) -> list[str]:
-        zero = np.uint8(zero_point) if dtype == "u8" else np.int8(zero_point)
+        zero: Any = np.uint8(zero_point) if dtype == "u8" else np.int8(zero_point)
+        if dtype == "u8" and self.moved(name):
+            zero = np.int8(zero_point - S8_SHIFT)
         return [self.constant(f"{name}_scale", np.float32(scale)), self.constant(f"{name}_zero_point", zero)]
 
 

@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from pyruntime.errors import ModelError
 from pyruntime.export_onnx import transformer
-from pyruntime.export_onnx.builder import OPSET, Builder, real_clamp
+from pyruntime.export_onnx.builder import OPSET, S8_SHIFT, Builder, real_clamp
 from pyruntime.export_onnx.layers import add, linear, mul
 from pyruntime.program import RANGES, Node
 
@@ -76,6 +76,10 @@ def _lut(builder: Builder, node: Node) -> None:
                 return
     index = builder.emit("Cast", [source.name], node.name, to=TensorProto.INT32)
     # Gather counts negative indices from the end: -128..-1 of an s8 are entries 128..255, as in a program.
+    if source.dtype == "u8" and builder.moved(source.name):
+        table = np.roll(table, S8_SHIFT)
+    if value.dtype == "u8" and builder.moved(value.name):
+        table = (table.astype(np.int16) - S8_SHIFT).astype(np.int8)
     stored = builder.constant(f"{node.name}_table", table)
     builder.emit("Gather", [stored, index], node.name, value.name, axis=0)
 

@@ -17,7 +17,7 @@ EXPONENTIAL_SCALE = 1 / 255
 def expand(node: ir.Node) -> None:
     """Replace an Attention by canonical operators: Softmax in float, but on dequantized operands
 
-        e = DQ(Q(exp(s - max s))), result = (e v) / sum e        scale 1/255, zero point 0
+        e = DQ(Q(exp(s - max s))), result = (e v) / sum e        scale 1/255, 0 is the lowest integer
 
     where the attributes `shape` and `axes` of Reshape, ReduceMax and ReduceSum are still attributes.
     """
@@ -73,11 +73,20 @@ def _number(node: ir.Node, name: str, number: float) -> ir.Value:
     return add_initializer(owner(node), f"{node.name}_{name}", np.asarray(number, np.float32))
 
 
+def _quantized_type(value: ir.Value | None) -> ir.DataType:
+    """Of the integers behind a dequantized value: u8 or s8."""
+    producer = None if value is None else value.producer()
+    source = None if producer is None else producer.inputs[0]
+    return ir.DataType.INT8 if source is not None and source.dtype == ir.DataType.INT8 else ir.DataType.UINT8
+
+
 def _quantize(node: ir.Node, value: ir.Value) -> ir.Value:
-    zero_point = add_initializer(owner(node), f"{node.name}_zero_point", np.asarray(0, np.uint8))
+    dtype = _quantized_type(node.inputs[2])
+    lowest = np.asarray(np.iinfo(dtype.numpy()).min, dtype.numpy())
+    zero_point = add_initializer(owner(node), f"{node.name}_zero_point", lowest)
     parameters = [_number(node, "exponential_scale", EXPONENTIAL_SCALE), zero_point]
     codes = insert_before(node, "QuantizeLinear", [value, *parameters]).outputs[0]
-    codes.shape, codes.type = value.shape, ir.TensorType(ir.DataType.UINT8)
+    codes.shape, codes.type = value.shape, ir.TensorType(dtype)
     result = insert_before(node, "DequantizeLinear", [codes, *parameters]).outputs[0]
     result.shape, result.type = value.shape, value.type
     return result

@@ -157,7 +157,7 @@ def _masks(
     grouped = [granularity.group(array) for array in scores]
     if spec.scope == "layer":
         keeps = [select.keep_in_layer(array, spec.amount) for array in grouped]
-    elif CRITERIA[spec.criterion].comparable:
+    elif CRITERIA[spec.criterion].weights_comparable:
         keeps = select.keep_overall(grouped, spec.amount)
     else:
         keeps = select.keep_overall([select.layer_adaptive(array) for array in grouped], spec.amount)

@@ -19,10 +19,12 @@ class Assignment:
     """Attributes:
     schemes: layer name -> scheme of its weight; the weight of a layer without one stays float32.
     integer: names of the layers that run on integers.
+    signed: activations are s8 in the model, not u8.
     """
 
     schemes: Mapping[str, Scheme] = field(default_factory=dict)
     integer: frozenset[str] = frozenset()
+    signed: bool = False
 
 
 def uniform(model: ir.Model, scheme: Scheme | None = None) -> Assignment:
@@ -57,7 +59,8 @@ def assign(
         chosen[layer.name] = found
     _check_shared(layers, chosen)
     schemes = {name: found.scheme for name, found in chosen.items() if found.scheme is not None}
-    return Assignment(schemes, frozenset(name for name, found in chosen.items() if found.integer))
+    integer = frozenset(name for name, found in chosen.items() if found.integer)
+    return Assignment(schemes, integer, spec.activations == "s8")
 
 
 def matches(layer: Layer, pattern: str) -> bool:
@@ -100,7 +103,7 @@ def _check_shared(layers: list[Layer], chosen: Mapping[str, QuantizeSpec]) -> No
     for layer in layers:
         other = users.setdefault((layer.weight_name, layer.axis), layer)
         mine, theirs = chosen[layer.name], chosen[other.name]
-        if (mine.scheme, mine.activations) != (theirs.scheme, theirs.activations):
+        if (mine.scheme, mine.integer) != (theirs.scheme, theirs.integer):
             raise OptionError(
                 f"layers: '{layer.name}' and '{other.name}' share weight '{layer.weight_name}'; "
                 "give both the same scheme"

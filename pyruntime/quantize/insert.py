@@ -15,7 +15,7 @@ from pyruntime.layers import Layer, find_layers
 from pyruntime.quantize import weights
 from pyruntime.quantize.assignment import Assignment, uniform
 from pyruntime.quantize.plan import ELEMENTWISE, QuantizePlan, is_mask, make_plan
-from pyruntime.quantize.ranges import Range, activation_params, quantize_u8
+from pyruntime.quantize.ranges import Range, activation_params, quantize_u8, to_s8
 from pyruntime.quantize.scales import (
     Grids,
     Params,
@@ -63,7 +63,7 @@ def insert_qdq(
     originals: Mapping[str, npt.NDArray[Any]] | None = None,
     assignment: Assignment | None = None,
 ) -> QuantizeReport:
-    """Quantize a canonical float model in place: u8 activations per tensor, weights on their grids.
+    """Quantize a canonical float model in place: u8 (or s8) activations per tensor, weights on their grids.
 
     Every tensor between integer operators gets a QuantizeLinear and a DequantizeLinear (after a Relu or
     Clip, never before it); weights and biases become integer initializers with a DequantizeLinear. The
@@ -93,9 +93,9 @@ def insert_qdq(
     ]
     for node in graph.topological_nodes(model):
         if node in plan.nodes and node.op_type in ELEMENTWISE:
-            _quantize_operands(model, node)
+            _quantize_operands(model, node, assignment.signed)
     for value in plan.tensors:
-        _quantize_tensor(model, value, params[value], plan)
+        _quantize_tensor(model, value, params[value], plan, assignment.signed)
     graph.remove_dead_nodes(model)
     return report
 
@@ -104,17 +104,19 @@ def _stays_float(node: ir.Node, plan: QuantizePlan) -> bool:
     return node not in plan.nodes and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
 
 
-def _quantize_operands(model: ir.Model, node: ir.Node) -> None:
-    """Give the constant operand of a sum or product its u8 form, for this node alone."""
+def _quantize_operands(model: ir.Model, node: ir.Node, signed: bool) -> None:
+    """Give the constant operand of a sum or product its 8-bit form, for this node alone."""
     for index, value in enumerate(node.inputs):
         array = graph.constant(value)
         if value is None or array is None:
             continue
         params = activation_params(Range(float(array.min()), float(array.max())))
         name = value.name or f"{node.name}_constant"
-        integers = graph.add_initializer(model, f"{name}_quantized", quantize_u8(array, *params))
+        integers = graph.add_initializer(
+            model, f"{name}_quantized", _stored(quantize_u8(array, *params), signed)
+        )
         scale = graph.add_initializer(model, f"{name}_scale", np.asarray(params[0]))
-        zero_point = graph.add_initializer(model, f"{name}_zero_point", np.asarray(params[1]))
+        zero_point = graph.add_initializer(model, f"{name}_zero_point", _stored(params[1], signed))
         dequantize = graph.insert_before(
             node, "DequantizeLinear", [integers, scale, zero_point], name=f"{name}_dequantize"
         )
@@ -122,11 +124,17 @@ def _quantize_operands(model: ir.Model, node: ir.Node) -> None:
         node.replace_input_with(index, dequantize.outputs[0])
 
 
-def _quantize_tensor(model: ir.Model, value: ir.Value, params: Params, plan: QuantizePlan) -> None:
+def _stored(quantized: npt.NDArray[np.uint8] | np.uint8, signed: bool) -> npt.NDArray[Any]:
+    return to_s8(quantized) if signed else np.asarray(quantized)
+
+
+def _quantize_tensor(
+    model: ir.Model, value: ir.Value, params: Params, plan: QuantizePlan, signed: bool
+) -> None:
     """Let the readers of a tensor read its quantized form; if no integer node makes it, only integer ones."""
     name = value.name or "tensor"
     scale = graph.add_initializer(model, f"{name}_scale", np.asarray(params[0]))
-    zero_point = graph.add_initializer(model, f"{name}_zero_point", np.asarray(params[1]))
+    zero_point = graph.add_initializer(model, f"{name}_zero_point", _stored(params[1], signed))
     producer = value.producer()
     readers = [use.node for use in value.uses() if use.node in plan.nodes]
     if producer is not None:
@@ -139,7 +147,7 @@ def _quantize_tensor(model: ir.Model, value: ir.Value, params: Params, plan: Qua
             first, "QuantizeLinear", [value, scale, zero_point], name=f"{name}_quantize"
         )
     quantized = quantize.outputs[0]
-    quantized.shape, quantized.dtype = value.shape, ir.DataType.UINT8
+    quantized.shape, quantized.dtype = value.shape, ir.DataType.INT8 if signed else ir.DataType.UINT8
     dequantize = graph.insert_after(
         quantize, "DequantizeLinear", [quantized, scale, zero_point], name=f"{name}_dequantize"
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 U8_STEPS = 255
 S8_MAX = 127
+S8_SHIFT = 128  # from u8 to s8, of a tensor and its zero point; what they stand for stays
 # Below this a scale makes products of two scales subnormal; what is smaller counts as zero.
 SMALLEST_SCALE = 1e-18
 
@@ -54,3 +55,9 @@ def quantize_u8(values: npt.NDArray[Any], scale: np.float32, zero_point: np.uint
     steps = np.rint(values.astype(np.float32) / scale)
     quantized: npt.NDArray[np.uint8] = np.clip(steps + np.float32(zero_point), 0, U8_STEPS).astype(np.uint8)
     return quantized
+
+
+def to_s8(quantized: npt.NDArray[np.uint8] | np.uint8) -> npt.NDArray[np.int8]:
+    """u8 integers or zero points as s8 ones that stand for the same real values."""
+    moved: npt.NDArray[np.int8] = (np.asarray(quantized, np.int16) - S8_SHIFT).astype(np.int8)
+    return moved

@@ -17,6 +17,7 @@ MIXED = "mixed"  # a search for the scheme of each layer (pyruntime.target), not
 # int8.
 ENDS_BITS = 4
 ENDS = ("int8", "same")
+ACTIVATIONS = ("u8", "s8", "float")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class QuantizeSpec:
     Attributes:
         scheme: of the weights; None leaves them float32.
         calibrate: the observer that chooses activation ranges, a key of `observers.OBSERVERS`.
-        activations: `u8` (static, per tensor: layers run on integers) or `float` (weights are decoded when
+        activations: `u8` (static, per tensor: layers run on integers), `s8` (the same levels, 128 lower, in
+            the QDQ model; program and answers are those of `u8`) or `float` (weights are decoded when
             loading, layers run in float32). Always `float` for a scheme without integers.
         ends: whether layers with nothing before or nothing after them get int8 weights instead.
     """
@@ -39,12 +41,12 @@ class QuantizeSpec:
     @property
     def integer(self) -> bool:
         """Whether layers run on integers."""
-        return self.scheme is not None and self.activations == "u8"
+        return self.scheme is not None and self.activations != "float"
 
 
 def parse_spec(text: str) -> QuantizeSpec:
     """`none`, or a scheme (`schemes.SCHEMES`) and its options, with `calibrate=minmax|average|...`,
-    `activations=u8|float` and `ends=int8|same`.
+    `activations=u8|s8|float` and `ends=int8|same`.
 
     Errors: OptionError, one line that lists what is valid.
     """
@@ -65,7 +67,7 @@ def parse_spec(text: str) -> QuantizeSpec:
     scheme = parse_scheme(head, rest, what)
     calibrate = words.choose(own.get("calibrate", DEFAULT_OBSERVER), OBSERVERS, f"{what}: observer")
     wanted = own.get("activations", "u8" if scheme.integer else "float")
-    activations = words.choose(wanted, ("u8", "float"), f"{what}: activations", later=("s8",))
+    activations = words.choose(wanted, ACTIVATIONS, f"{what}: activations")
     if activations != "float" and not scheme.integer:
         raise OptionError(f"{what}: {scheme.label} weights run in float32; write activations=float")
     if "calibrate" in own and activations == "float":
@@ -78,9 +80,14 @@ def parse_spec(text: str) -> QuantizeSpec:
 def parse_layer(text: str, layer: str) -> QuantizeSpec:
     """As `parse_spec`, for some layers alone. Errors: OptionError that names them."""
     try:
-        return replace(parse_spec(text), ends=False)
+        found = parse_spec(text)
     except OptionError as error:
         raise OptionError(f"layers: '{layer}': {error}") from None
+    if found.activations == "s8":
+        raise OptionError(
+            f"layers: '{layer}': activations=s8 is for the whole network; write it in 'quantize'"
+        )
+    return replace(found, ends=False)
 
 
 def _own(options: list[tuple[str, str]], what: str) -> tuple[dict[str, str], list[tuple[str, str]]]:

@@ -14,7 +14,7 @@ Float = npt.NDArray[Any]  # float64
 Mask = npt.NDArray[np.bool_]
 
 DAMPING = 0.01  # of the mean diagonal
-ROUND_KEEP = 0.7  # of the groups still there, per round
+ROUND_KEEP = 0.85  # of the groups still there, per round
 FINAL_STEPS, ROUND_STEPS = 40, 8  # of conjugate gradients
 # Measured time of one multiply-add of an exact solve, in those of conjugate gradients.
 EXACT_PRICE = 4.0
@@ -96,7 +96,7 @@ def improve(problem: Problem, support: Mask, start: Float, steps: int) -> Float:
 
 def select(problem: Problem, granularity: Granularity, mask: Mask) -> tuple[Mask, Float]:
     """Support `[rows, taps, in]` chosen by what dropping a group costs, with as many groups as `mask` keeps,
-    and weights `[rows, k]` to start `least_squares` from.
+    and weights `[rows, k]` to start `least_squares` from. Weights that were zero before pruning stay so.
 
     In rounds: each drops the cheapest groups and lets the survivors adapt before costs are taken anew. H^-1
     stays that of all inputs: an inverse for the survivors of each row costs far more and chooses no better.
@@ -106,14 +106,18 @@ def select(problem: Problem, granularity: Granularity, mask: Mask) -> tuple[Mask
     hessian_inverse = np.linalg.inv(problem.hessian)
     weight = problem.target @ hessian_inverse
     inverse = _block_diagonal(hessian_inverse, blocks)
+    present = (problem.weight0 != 0).reshape(shape)
+    alive = (granularity.group(present.astype(np.float64)) > 0).reshape(shape[0], -1)
     if granularity.fixed:
-        return granularity.pattern(_costs(weight, inverse, blocks).reshape(shape)), weight
-    alive = np.ones((shape[0], len(blocks)), bool)
+        mask = granularity.pattern(present.astype(np.float64)) & present
     wanted = int(np.count_nonzero(granularity.group(mask.astype(np.float64))))
-    for count in _schedule(alive.size, wanted):
+    support = present
+    for count in _schedule(int(alive.sum()), wanted):
         costs = np.where(alive, _costs(weight, inverse, blocks), np.inf)
+        if granularity.fixed:
+            costs = granularity.droppable(costs.reshape(shape)).reshape(costs.shape)
         alive.reshape(-1)[np.argsort(costs, axis=None, kind="stable")[: alive.sum() - count]] = False
-        support = granularity.spread(alive.reshape(shape[0], shape[1], -1), shape[2])
+        support = granularity.spread(alive.reshape(shape[0], shape[1], -1), shape[2]) & present
         if count > wanted:
             weight = improve(problem, support.reshape(shape[0], -1), weight, ROUND_STEPS)
     return support, weight

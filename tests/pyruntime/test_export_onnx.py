@@ -91,9 +91,10 @@ def test_network(random_program: Callable[[], Program]) -> None:
     np.testing.assert_allclose(onnx_results["logits"], expected["logits"], atol=2 * 127 * 0.001)
 
 
-def test_network_with_optimizations(random_program: Callable[[], Program]) -> None:
+@pytest.mark.parametrize("signed", [False, True])
+def test_network_with_optimizations(random_program: Callable[[], Program], signed: bool) -> None:
     """ONNX Runtime's own integer kernels take the file too."""
-    model = to_onnx(random_program())
+    model = to_onnx(random_program(), signed=signed)
     feed = {"input": RNG.normal(0, 1, (4, 3, 8, 8)).astype(np.float32)}
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (result,) = session.run(None, feed)
@@ -192,6 +193,32 @@ def test_lut(function: Callable[[np.ndarray], np.ndarray], op: str | None) -> No
     assert_within_a_step(program, feed_for(program, 50))
     ops = {node.op_type for node in to_onnx(program).graph.node}
     assert op is None or op in ops
+
+
+def test_signed_tables_sums_and_borders() -> None:
+    """s8 inside, u8 where the program itself takes or gives integers."""
+    x, out = u8("x", 64, s=0.06, z=120), u8("out", 64, s=0.04, z=128)
+    a, b = (Value(name, "u8", ["N", 64], out.scale, 128) for name in ("a", "b"))
+    nodes = [
+        Node("first", "lut", ["x", "t"], ["a"], {}),
+        Node("second", "lut", ["a", "u"], ["b"], {}),
+        Node("sum", "add", ["b", "k"], ["out"], {"a_multiplier": 0.5, "b_multiplier": 0.25, "offset": 32.0}),
+    ]
+    tables = {
+        "t": _table(lambda x: np.sin(3 * x), x, a),
+        "u": RNG.permutation(256).astype(np.uint8),
+        "k": RNG.integers(0, 256, (1, 64)).astype(np.uint8),
+    }
+    values = {value.name: value for value in (x, a, b, out)}
+    program = Program(
+        "tables", ["x"], ["out"], values, {name: Constant(name, t) for name, t in tables.items()}, nodes
+    )
+    feed = feed_for(program, 50)
+    expected = reference.run(program, feed)["out"]
+    for signed in (False, True):
+        result = run_plain(to_onnx(program, signed=signed), feed)["out"]
+        assert result.dtype == np.uint8
+        assert np.abs(result.astype(int) - expected.astype(int)).max() <= 1
 
 
 MOVEMENT = [

@@ -70,6 +70,7 @@ def test_quantize_words():
     assert parse_quantize("fp:4.3") == QuantizeSpec(SmallFloat("fp:4.3"), activations="float")
     assert not parse_quantize("int4,activations=float").integer
     assert parse_quantize("codebook=16").integer
+    assert parse_quantize("int4,activations=s8").integer
     assert [parse_quantize(text).ends for text in ("int4", "int5", "int3,ends=same", "int8,ends=int8")] == [
         True,
         False,
@@ -90,8 +91,8 @@ def test_quantize_words():
         ("none=1", "takes no value"),
         ("int8=3", "takes no value"),
         ("int8,calibrate=best", "expected one of: minmax, average, percentile, entropy, mse"),
-        ("int8,activations=s8", "not built yet"),
-        ("int8,activations=u4", "expected one of: u8, float"),
+        ("int8,activations=u4", "expected one of: u8, s8, float"),
+        ("fp16,activations=s8", "run in float32; write activations=float"),
         ("int8,group=32", "group=N needs 2 to 7 bits"),
         ("none,calibrate=mse", "has no effect"),
     ],

@@ -1,16 +1,21 @@
 """Every scheme of `--quantize` end to end: what a layer becomes, what the file holds, what really runs."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 from toolmodels import build, he, make_run, residual_net, shared_net, sqnr_db
 
 from pyruntime import InferenceSession, compress, compression
 from pyruntime.errors import OptionError
+from pyruntime.export_onnx import export_file
 from pyruntime.inspect_model import inspect_file
 from pyruntime.reference import run
 
+MODELS = Path(__file__).parents[2] / "bench" / "models"
 INTEGER = {
     "int2": 3,
     "int4": 16,
@@ -169,3 +174,45 @@ def test_fewer_bits_are_rounded_on_the_rounded_prefix(model, x, text, careful, m
     monkeypatch.setattr(compression, "round_weights", lambda *_, **words: seen.append(words))
     compress(model, {"quantize": text}, {"x": x})
     assert [(words["sequential"], words["sweeps"] > 0) for words in seen] == [(careful, careful)]
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "attention"])
+def test_signed_activations_are_the_same_levels(kind, model, x, tmp_path):
+    """`activations=s8`: int8 tensors in ONNX, the same answers in our runtime and in another one."""
+    name = "x"
+    if kind == "attention":
+        model, name = MODELS / "fashion_transformer.onnx", "input"
+        x = np.random.default_rng(1).normal(size=(16, 1, 28, 28)).astype(np.float32)
+    found, theirs, types = {}, {}, {}
+    for form in ("u8", "s8"):
+        compressed = compress(model, {"quantize": f"int8,activations={form}"}, {name: x})
+        (found[form],) = InferenceSession(compressed.program).run(None, {name: x})
+        compressed.save(tmp_path / f"{form}.pyrt")
+        compressed.to_onnx(tmp_path / f"{form}.onnx")
+        export_file(tmp_path / "u8.pyrt", tmp_path / f"{form}_exported.onnx", signed=form == "s8")
+        for file in (f"{form}.onnx", f"{form}_exported.onnx"):
+            types[file] = activation_types(onnx.load(tmp_path / file))
+            theirs[file] = letter_by_letter(tmp_path / file, {name: x})
+    np.testing.assert_array_equal(found["u8"], found["s8"])
+    for file, kinds in types.items():
+        assert kinds == {np.dtype(np.int8 if file.startswith("s8") else np.uint8)}, file
+    for end in (".onnx", "_exported.onnx"):
+        np.testing.assert_allclose(theirs[f"s8{end}"], theirs[f"u8{end}"], rtol=1e-5, atol=1e-5)
+
+
+def activation_types(model):
+    """Dtypes that QuantizeLinear makes."""
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {arrays[node.input[2]].dtype for node in model.graph.node if node.op_type == "QuantizeLinear"}
+
+
+def letter_by_letter(path, feed):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session.run(None, feed)[0]
+
+
+def test_signed_activations_belong_to_the_whole_network(model, x):
+    with pytest.raises(OptionError, match="activations=s8 is for the whole network"):
+        compress(model, {"quantize": "int8", "layers": {"body": "int4,activations=s8"}}, {"x": x})

@@ -63,8 +63,9 @@ class Criterion:
         channels: scores of input channels, `[in / groups]`.
         needs: what must be measured for `filters` and `channels`, weights_need: for `weights`; some of
             `deviation`, `moments`, `gradients`, `weight gradients`.
-        comparable: scores of different layers are losses of one kind and may be added and compared;
-            otherwise a layer's scores are first divided by their mean.
+        comparable: scores of filters and channels of different layers are losses of one kind and may be
+            added and compared; otherwise a layer's scores are first divided by their mean.
+        weights_comparable: the same of `weights`.
     A criterion has at least one of the three. Where `filters` or `channels` is missing, it is the mean of
     `weights`; without `weights` too, the layers on the other side of the channels are asked.
     """
@@ -75,6 +76,10 @@ class Criterion:
     needs: tuple[str, ...] = ()
     weights_need: tuple[str, ...] = ()
     comparable: bool = False
+    weights_comparable: bool = False
+
+
+DAMPING = 0.01  # of the mean of what was measured
 
 
 def squared(weight: npt.NDArray[Any]) -> Scores:

@@ -4,7 +4,8 @@ With H the covariance of the layer's inputs (a bias takes over their means), dro
 costs `w_B ((H^-1)_BB)^-1 w_B^T` (Hassibi & Stork 1993). Input channels are dropped in small rounds, the
 cheapest first; the weights and H^-1 are updated after each, so a channel that another can stand in for is
 cheap until the other is gone (Kurtic et al. 2023). Scores are relative to the variance of the layer's
-output, so they can be compared between layers.
+output, so channels can be compared between layers. Single weights cannot: what they cost one by one says too
+little of what half of a layer costs, and the last layers would lose nearly all of theirs.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyruntime.prune.criteria.criterion import Criterion, Scores, Subject, squared
+from pyruntime.prune.criteria.criterion import DAMPING, Criterion, Scores, Subject, squared
 
-DAMPING = 0.01  # of the mean diagonal
 ROUND = 16  # of the channels still there, one in so many goes per round
 
 
 def weights(subject: Subject) -> Scores:
-    """`w^2 / (H^-1)_ii`."""
+    """`w^2 / (H^-1)_ii`, over the variance of the outputs."""
     out = len(subject.weight)
     diagonal = np.stack([np.diagonal(np.linalg.inv(part)) for part in _hessians(subject)])
     by_output = np.repeat(diagonal, out // subject.groups, axis=0).reshape(subject.weight.shape)

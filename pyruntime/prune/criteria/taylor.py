@@ -7,12 +7,18 @@ a weight is set to zero. The outputs themselves take the place of a loss, so no 
 
 from __future__ import annotations
 
-from pyruntime.prune.criteria.criterion import Criterion, Scores, Subject
+import numpy as np
+
+from pyruntime.prune.criteria.criterion import DAMPING, Criterion, Scores, Subject, squared
 
 
 def weights(subject: Subject) -> Scores:
+    """Damped: the samples do not show every effect; of weights without any, the smallest go first."""
     assert subject.measured is not None and subject.measured.weights is not None
-    return subject.measured.weights
+    square = squared(subject.weight)
+    effects = subject.measured.weights
+    per_square = np.divide(effects, square, out=np.zeros_like(effects), where=square > 0)
+    return effects + DAMPING * float(per_square.mean()) * square
 
 
 def filters(subject: Subject) -> Scores:
@@ -26,5 +32,11 @@ def channels(subject: Subject) -> Scores:
 
 
 CRITERION = Criterion(
-    weights, filters, channels, needs=("gradients",), weights_need=("weight gradients",), comparable=True
+    weights,
+    filters,
+    channels,
+    needs=("gradients",),
+    weights_need=("weight gradients",),
+    comparable=True,
+    weights_comparable=True,
 )

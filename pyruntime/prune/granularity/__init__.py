@@ -49,6 +49,9 @@ class Granularity(Protocol):
     def pattern(self, scores: Scores) -> Mask:
         """Mask of the entries a fixed pattern keeps. Only where `fixed`."""
 
+    def droppable(self, costs: Scores) -> Scores:
+        """Costs of dropping entries, infinite where a fixed pattern forbids it. Only where `fixed`."""
+
 
 GRANULARITIES: dict[str, Granularity] = {
     "weight": Weight(),

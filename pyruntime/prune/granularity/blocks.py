@@ -37,6 +37,9 @@ class Blocks:
     def pattern(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         raise NotImplementedError("block pruning has no fixed pattern")
 
+    def droppable(self, costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        raise NotImplementedError("block pruning has no fixed pattern")
+
 
 def too_narrow(channels: int, size: int, depthwise: bool) -> str:
     """Why a layer cannot hold blocks of that many channels; empty if it can."""

@@ -43,3 +43,18 @@ class Pattern:
         keep = np.zeros(groups.shape, bool)
         np.put_along_axis(keep, order[..., : self.keep], True, axis=-1)
         return keep.reshape(padded.shape)[..., :channels]
+
+    def droppable(self, costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The costs, infinite too where an entry has to stay, since its group has no more than N others.
+
+        Args:
+            costs: of dropping each entry, `[..., channels]`; infinite for those that are gone.
+        """
+        channels = costs.shape[-1]
+        padded = np.pad(
+            costs, [(0, 0)] * (costs.ndim - 1) + [(0, -channels % self.of)], constant_values=np.inf
+        )
+        groups = padded.reshape(*costs.shape[:-1], -1, self.of)
+        rank = np.argsort(np.argsort(groups, axis=-1, kind="stable"), axis=-1, kind="stable")
+        surplus = np.isfinite(groups).sum(axis=-1, keepdims=True) - self.keep
+        return np.where(rank < surplus, groups, np.inf).reshape(padded.shape)[..., :channels]

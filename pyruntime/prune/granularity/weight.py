@@ -22,3 +22,6 @@ class Weight:
 
     def pattern(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         raise NotImplementedError("unstructured pruning has no fixed pattern")
+
+    def droppable(self, costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        raise NotImplementedError("unstructured pruning has no fixed pattern")

@@ -120,3 +120,10 @@ def test_obs_counts_every_tap():
     energy = np.square(weight).sum(axis=(0, 1)) / np.square(weight).sum()
     np.testing.assert_allclose(np.sort(costs), np.sort(energy), rtol=0.25)
     assert np.argmin(costs) == np.argmin(energy)
+
+
+def test_taylor_drops_the_smallest_of_the_weights_without_an_effect():
+    weight = np.array([[[4.0, 1.0, 2.0, 0.0]]], np.float32)
+    effects = np.array([[[0.0, 0.0, 8.0, 0.0]]])
+    scores = weights("taylor", Subject("w", weight, measured=Measured(weights=effects)))[0, 0]
+    assert 0 == scores[3] < scores[1] < scores[0] < scores[2] == pytest.approx(8.0, rel=0.02)

@@ -66,3 +66,10 @@ def test_blocks_of_any_size(size):
     scores = np.arange(size + 3.0)[None, None]
     assert blocks.group(scores)[0, 0].tolist() == [(size - 1) / 2, size + 1]
     assert blocks.spread(np.array([[[True, False]]]), size + 3).sum() == size
+
+
+def test_a_pattern_lets_only_the_surplus_go():
+    costs = np.array([[[3.0, 1.0, 2.0, 4.0, 9.0, np.inf, np.inf, 8.0, 5.0, 6.0, 7.0]]])
+    found = find("2:4").droppable(costs)[0, 0]
+    inf = np.inf
+    assert found.tolist() == [inf, 1, 2, inf, inf, inf, inf, inf, 5, inf, inf]

@@ -90,3 +90,34 @@ def test_dead_inputs_do_not_break_the_solve():
     mask[:, 0] = True
     chosen, _ = solve.select(p, find("block4"), mask)
     assert np.isfinite(solve.least_squares(p, chosen.reshape(2, -1))).all()
+
+
+@pytest.mark.parametrize("name", ["1:4", "2:4", "4:8"])
+def test_a_pattern_chosen_by_cost_beats_magnitude(name):
+    pattern, by_magnitude, by_cost = find(name), 0.0, 0.0
+    for seed in range(8):
+        p, _ = problem(np.random.default_rng(seed), rows=8)
+        mask = pattern.pattern(np.square(p.weight0).reshape(8, 3, 8))
+        chosen, _ = solve.select(p, pattern, mask)
+        assert (chosen.reshape(8, -1, pattern.of).sum(-1) == pattern.keep).all()
+        full = loss(p, p.weight0)
+        by_magnitude += loss(p, solve.least_squares(p, mask.reshape(8, -1))) - full
+        by_cost += loss(p, solve.least_squares(p, chosen.reshape(8, -1))) - full
+    assert by_cost < by_magnitude
+
+
+@pytest.mark.parametrize("name", ["weight", "block4", "2:4"])
+def test_weights_that_were_zero_stay_zero(name):
+    rng = np.random.default_rng(6)
+    p, _ = problem(rng)
+    zero = rng.random(p.weight0.shape) < 0.4
+    zero[0] = True
+    p = solve.Problem(p.hessian, p.target, np.where(zero, 0, p.weight0))
+    granularity, shape = find(name), (6, 3, 8)
+    scores = granularity.group(np.square(p.weight0).reshape(shape))
+    kept = granularity.pattern(scores) if granularity.fixed else keep_in_layer(scores, 0.6)
+    before = granularity.spread(kept, 8) & ~zero.reshape(shape)
+    chosen, _ = solve.select(p, granularity, before)
+    assert not (chosen.reshape(6, -1) & zero).any()
+    count = [granularity.group(mask.astype(float)).astype(bool).sum() for mask in (chosen, before)]
+    assert count[0] == count[1]
