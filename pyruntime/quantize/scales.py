@@ -20,7 +20,7 @@ from pyruntime.quantize.schemes import Adjust, Grid, Scheme
 from pyruntime.quantize.schemes.pow2 import round_up
 
 Params = tuple[np.float32, np.uint8]
-Grids = Mapping[tuple[str, int], Grid]
+Grids = dict[tuple[str, int], Grid]
 
 
 def tensor_params(

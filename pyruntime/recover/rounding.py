@@ -7,6 +7,8 @@ wanted outputs on these inputs, the rounded weights approach the minimum of `(w 
    rounded by the error times row i of the Cholesky factor of H^-1; columns with more signal go first;
 2. then by coordinate descent: each weight in turn takes the point of the grid that is best given all others.
 
+Where weights share values and have no choice (hashed), the values are fitted instead (`hashing`).
+
 Sequentially, a layer sees the inputs that the layers before it, already rounded, give it, while the
 wanted outputs stay those of the float network. Weights that are zero stay zero. The bias takes back what is
 left of the shift of the mean.
@@ -14,7 +16,7 @@ left of the shift of the mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,9 +30,11 @@ from pyruntime.evaluate import MakeRun, batch_size, observe, sample_count
 from pyruntime.layers import Layer
 from pyruntime.prefix import Prefix
 from pyruntime.quantize.schemes import Grid, IntegerGrid
+from pyruntime.quantize.schemes.hashed import FixedGrid
 from pyruntime.recover import solve
 from pyruntime.recover.adaround import soft_round
 from pyruntime.recover.common import Progress, get_bias, own_layers, set_layer, summed_with, value_name
+from pyruntime.recover.hashing import fit_vector
 from pyruntime.recover.sums import Sums, inputs_and_targets
 
 Array = npt.NDArray[Any]
@@ -63,7 +67,7 @@ class Task:
 def round_weights(
     model: ir.Model,
     data: Mapping[str, Array],
-    grids: Mapping[tuple[str, int], Grid],
+    grids: MutableMapping[tuple[str, int], Grid],
     *,
     sequential: bool = False,
     sweeps: int = 0,
@@ -75,7 +79,7 @@ def round_weights(
 
     Args:
         data: calibration data.
-        grids: by weight name and axis of the output channels.
+        grids: by weight name and axis of the output channels; those of hashed weights are replaced.
         sequential: each layer sees the inputs that the layers before it, already rounded, give it. For 8 bits
             not worth its time.
         sweeps: of coordinate descent; the same holds.
@@ -105,7 +109,8 @@ def round_weights(
             pairs = inputs_and_targets(task.layer, task.original, task.partner, now, then)
             for batch, (x, y) in enumerate(pairs):
                 _add(task, batch, x, y, samples)
-        _round_layer(model, task, grids[task.layer.weight_name, task.layer.axis], sweeps, learned)
+        key = (task.layer.weight_name, task.layer.axis)
+        grids[key] = _round_layer(model, task, grids[key], sweeps, learned)
         task.moments.clear()
         if progress is not None:
             progress(number + 1, len(tasks))
@@ -147,15 +152,18 @@ def _target(sums: Sums, weight: Array, centred: bool, damped: float) -> tuple[Ar
     return problem.hessian, solve.least_squares(problem, weight != 0)
 
 
-def _round_layer(model: ir.Model, task: Task, grid: Grid, sweeps: int, learned: bool) -> None:
+def _round_layer(model: ir.Model, task: Task, grid: Grid, sweeps: int, learned: bool) -> Grid:
+    """Put a layer on its grid. Returns the grid, another one if it had to be fitted."""
     if not task.samples:
-        return
+        return grid
     layer, weight = task.layer, task.original.array()
     start = weight.reshape(layer.groups, -1, weight[0].size).astype(np.float64)
     centred = layer.node.op_type != "MatMul"
     damped = damping(weight[0].size, task.samples)
     found = [_target(sums, old, centred, damped) for sums, old in zip(task.moments, start, strict=True)]
     hessian, target = (np.stack(parts) for parts in zip(*found, strict=True))
+    if isinstance(grid, FixedGrid):
+        grid = fit_vector(hessian, target, grid)
     rounded = refine_columns(hessian, target, round_columns(hessian, target, grid), grid, sweeps)
     if learned and isinstance(grid, IntegerGrid):
         other = refine_columns(hessian, target, soft_round(hessian, target, grid), grid, sweeps)
@@ -168,6 +176,7 @@ def _round_layer(model: ir.Model, task: Task, grid: Grid, sweeps: int, learned: 
         bias = get_bias(task.original) + np.einsum("gok,gk->go", start - rounded, x).reshape(-1)
     if np.isfinite(rounded).all() and np.isfinite(bias).all():
         set_layer(model, layer, rounded.reshape(weight.shape), bias)
+    return grid
 
 
 def round_columns(hessian: Array, weight: Array, grid: Grid) -> Array:

@@ -25,7 +25,7 @@ INTEGER = {
     "int4,group=8": 16,
     "pow2": 25,
     "codebook=16": 16,
-    "hashed=0.9": -3,
+    "hashed=0.9": 9,
 }
 FLOAT = {"fp16": 60, "bf16": 40, "fp8_e4m3": 24, "fp8_e5m2": 18, "fp:3.2": 18, "int4,activations=float": 16}
 

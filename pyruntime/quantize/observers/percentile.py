@@ -1,4 +1,7 @@
-"""The values between which 99.99 % lie, so that a few outliers do not stretch the scale."""
+"""The values between which 99.999 % lie, so that a few outliers do not stretch the scale.
+
+With 99.99 % too much is cut off: logits of the benchmark networks are up to 3 dB further from the float ones.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import numpy as np
 from pyruntime.quantize.observers.base import BINS, Histogram
 from pyruntime.quantize.ranges import Range
 
-TAIL = 0.5e-4  # what is left out at each end, of all values
+TAIL = 0.5e-5  # what is left out at each end, of all values
 
 
 class Percentile(Histogram):

@@ -5,7 +5,7 @@
 
 The vector holds `RATIO` values per weight that is not zero and lies on the int8 grid, so the int8 kernels run
 the layer exactly and only the vector is stored. Given trained weights, the vector of least squared error is
-the mean of the weights that share each entry.
+the mean of the weights that share each entry; `recover.hashing` makes a far better one from data.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from pyruntime.quantize.schemes.base import (
     full_scales,
 )
 from pyruntime.quantize.schemes.words import PER, Options
+
+# The vector fitted to data has larger entries than the means.
+HEADROOM = 2.0
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,10 @@ class Hashed:
         size = vector_size(self.ratio, int(kept.sum()))
         index, sign = hashed_positions(matrix.size, size)
         index, sign = index.reshape(matrix.shape), sign.reshape(matrix.shape)
-        # The mean of several weights is smaller than the largest of them.
+        # The mean of several weights is smaller than the largest of them; data will make it larger.
         scales = self._spread(matrix)
         means = _means(matrix / scales[:, None], scales, importance, index, sign, kept)
-        top = float(np.abs(means).max(initial=0.0))
+        top = HEADROOM * float(np.abs(means).max(initial=0.0))
         scales = adjusted(scales * (top / S8_MAX if top > 0 else 1.0), adjust).astype(np.float64)
         means = _means(matrix / scales[:, None], scales, importance, index, sign, kept)
         vector = np.clip(np.rint(means), -S8_MAX, S8_MAX)
