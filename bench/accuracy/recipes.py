@@ -111,6 +111,7 @@ ROWS = [
     # Data-driven methods beside the naive ones.
     beside("Wanda criterion, 50 % of the weights", weights(0.5, criterion="wanda"), weights(0.5)),
     beside("Taylor criterion, 50 % of the weights", weights(0.5, criterion="taylor"), weights(0.5)),
+    beside("OBS criterion, 50 % of the weights", weights(0.5, criterion="obs"), weights(0.5)),
     beside(
         "Taylor criterion, 30 % of the MACs of channels",
         pruned("filter,macs=0.3,criterion=taylor", ()),
@@ -141,4 +142,5 @@ ROWS = [
         quantized("int8,per=tensor,calibrate=minmax"),
     ),
     beside("rounding with error feedback, int4", quantized("int4", ("obs",)), quantized("int4")),
+    beside("learned rounding, int4", quantized("int4", ("adaround",)), quantized("int4", ("obs",))),
 ]

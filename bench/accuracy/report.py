@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyruntime as prt
 from bench.accuracy.measure import CALIBRATION_IMAGES, Bench, Summary, describe
@@ -67,13 +69,23 @@ def document(bench: Bench, entries: Sequence[Entry]) -> str:
     return "\n".join(parts)
 
 
+def commit() -> str:
+    """The commit of the checkout, with `-dirty` if files differ from it; "unknown" outside a checkout."""
+    words = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
 def _introduction(bench: Bench) -> str:
     seeds, few = (", ".join(map(str, seeds)) for seeds in (bench.seeds, bench.few_seeds))
     return f"""# Accuracy after compression
 
-Written by `python -m bench.accuracy`; do not edit. pyruntime {prt.__version__}; the float networks of
-`bench/models`; {len(bench.test.pixels)} Fashion-MNIST test images; {CALIBRATION_IMAGES} calibration images
-drawn from the training images with the seeds {seeds} (comparisons: {few}). No row trains.
+Written by `python -m bench.accuracy`; do not edit. pyruntime {prt.__version__}, commit {commit()}; the float
+networks of `bench/models`; {len(bench.test.pixels)} Fashion-MNIST test images; {CALIBRATION_IMAGES} images
+to calibrate, drawn from the training images with the seeds {seeds} (comparisons: {few}). No row trains.
 
 Accuracy in percent. Loss in points, float minus compressed: the mean over the seeds and, after ±, half the
 distance between the best and the worst seed. The size is that of the whole `.pyrt` file; the ratio is the
