@@ -85,6 +85,14 @@ class Prefix:
                 for name in tensors
             }
 
+    def results(self, node: ir.Node, forms: Sequence[ir.Model]) -> Iterator[list[Array]]:
+        """As `variants`, but what the node itself makes, in each form."""
+        made = node.outputs[0].name or ""
+        heads = [self._part(form, self._live, [made]) for form in forms]
+        for index, feed in enumerate(self._feeds):
+            known = {**feed, **self._kept.get(index)}
+            yield [head(known)[made] for head in heads]
+
     def variants(self, node: ir.Node, forms: Sequence[ir.Model]) -> Iterator[list[dict[str, Array]]]:
         """Outputs of the network, batch by batch, one dict for each form of the first node behind the cut.
 

@@ -12,7 +12,7 @@ from pyruntime import spec as words
 from pyruntime.errors import OptionError
 from pyruntime.prune.spec import PruneSpec
 from pyruntime.prune.spec import parse_spec as parse_prune
-from pyruntime.quantize.spec import QuantizeSpec, parse_layer
+from pyruntime.quantize.spec import DEFAULT_SCHEME, QuantizeSpec, parse_layer
 from pyruntime.quantize.spec import parse_spec as parse_quantize
 from pyruntime.recover.spec import parse_steps
 from pyruntime.target import Target, is_mixed, parse_mixed, parse_target
@@ -54,8 +54,20 @@ class Recipe:
         if self.target is not None and is_mixed(self.quantize):
             raise OptionError(f"'{self.quantize}' and target '{self.target}' both ask for a search; give one")
         self.goal()
+        self._check_target()
         self.quantize_specs()
         self.recover_steps(calibrated=False)
+
+    def _check_target(self) -> None:
+        """With a target, the scheme is the search's to choose."""
+        if self.target is None:
+            return
+        spec = parse_quantize(self.quantize)
+        if spec.scheme != DEFAULT_SCHEME or not spec.integer:
+            raise OptionError(
+                f"target '{self.target}' chooses each layer's scheme, quantize '{self.quantize}' chooses one "
+                "for all; leave out one of them ('layers' holds what the search is to leave alone)"
+            )
 
     def prune_specs(self) -> list[PruneSpec]:
         return [parse_prune(text) for text in self.prune]

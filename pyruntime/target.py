@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -83,12 +84,22 @@ def parse_mixed(text: str) -> tuple[Target, str]:
         raise OptionError(f"{what}: give one of bits=N (of a weight, on average) and drop=POINTS")
     base = "int8" + (f",calibrate={found['calibrate']}" if "calibrate" in found else "")
     if "drop" in found:
-        target = parse_target(f"accuracy_drop={found['drop']}")
-        return Target(target.kind, target.value, prune=False, text=text), base
-    try:
-        bits = float(found["bits"])
-    except ValueError:
-        bits = 0.0
-    if not 1 <= bits <= 8:
+        points = _number(found["drop"])
+        if points is None or not 0 <= points < 100:
+            raise OptionError(
+                f"{what}: drop: '{found['drop']}' is out of range; expected points from 0 to 100"
+            )
+        return Target("accuracy_drop", points, prune=False, text=text), base
+    bits = _number(found["bits"])
+    if bits is None or not 1 <= bits <= 8:
         raise OptionError(f"{what}: bits: '{found['bits']}' is out of range; expected 1 to 8")
     return Target("bits", bits, prune=False, text=text), base
+
+
+def _number(text: str) -> float | None:
+    """A finite number >= 0; None if the text is something else."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number < math.inf else None

@@ -49,6 +49,7 @@ FAST = (
 )
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97)
 
+ANCHORS = 5  # forms of a layer for which the whole network runs
 TRIES = 5  # compressed networks to reach a size or a latency with
 CLOSE = 0.99  # a file that fills this share of its budget is good
 HALVINGS = 6  # compressed networks to find the size at which the accuracy holds with
@@ -119,7 +120,8 @@ class Search:
         return self._by_size(target, costs)
 
     def _measure(self, options: Sequence[Option]) -> None:
-        rows = measure(self._model, self._data, options, progress=self._stage("measure losses"))
+        stage = self._stage("measure losses")
+        rows = measure(self._model, self._data, options, anchors=ANCHORS, progress=stage)
         by_layer: dict[str, list[Row]] = {}
         fixed = {
             layer.name
@@ -291,7 +293,7 @@ def share_budgets(model: ir.Model, recipe: Recipe, data: Data, progress: Progres
         stage = None if progress is None else lambda done, steps: progress("measure losses", done, steps)
         rows = [
             row
-            for row in measure(model, data, options, progress=stage)
+            for row in measure(model, data, options, anchors=ANCHORS, progress=stage)
             if row.layer in names and row.layer not in excluded
         ]
         layers = list(dict.fromkeys(row.layer for row in rows))

@@ -35,6 +35,7 @@ SAMPLES, LARGE_SAMPLES = 256, 64
 # Input rows of a layer with k columns.
 ROWS_PER_COLUMN, LEAST_ROWS = 4, 1 << 10
 SEED = 0
+TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def measure(
     data: Mapping[str, Array],
     options: Sequence[Option],
     *,
+    anchors: int | None = None,
     make_run: MakeRun | None = None,
     progress: Progress = None,
 ) -> list[Row]:
@@ -78,6 +80,8 @@ def measure(
     Args:
         model: canonical float model; it is not changed.
         data: calibration data.
+        anchors: options of a layer, at least 2, for which the network runs to its outputs; the losses of
+            those between are interpolated by the error of the layer's own output. None: all.
     """
     chosen = choose_samples(data)
     size = batch_size(model, chosen)
@@ -94,7 +98,7 @@ def measure(
             fitting = [option for option in options if option.fits(layer)]
             subject = Subject(layer, sums, sample_count(halves[0]))
             trials = [subject.trial(option) for option in fitting]
-            losses = _losses(model, layer, judged, trials)
+            losses = _losses(model, layer, judged, trials, anchors)
             for option, trial, loss in zip(fitting, trials, losses, strict=True):
                 rows.append(_row(layer, option, trial, loss))
         if progress is not None:
@@ -136,18 +140,52 @@ def _gather(layer: Layer, prefix: Prefix, samples: int) -> list[Sums]:
     return found
 
 
-def _losses(model: ir.Model, layer: Layer, prefix: Prefix, trials: Sequence[Trial]) -> list[float]:
+def _losses(
+    model: ir.Model, layer: Layer, prefix: Prefix, trials: Sequence[Trial], anchors: int | None
+) -> list[float]:
     """Mean over the outputs of their relative squared error, for each trial."""
-    forms = [model, *(_with_layer(model, layer, trial) for trial in trials)]
+    forms = [_with_layer(model, layer, trial) for trial in trials]
+    if anchors is None or anchors >= len(trials):
+        return _output_losses(model, layer, prefix, forms)
+    own = _own_losses(model, layer, prefix, forms)
+    chosen = spread_out(own, anchors)
+    measured = _output_losses(model, layer, prefix, [forms[index] for index in chosen])
+    return interpolate(own, own[chosen], np.array(measured))
+
+
+def spread_out(values: Array, count: int) -> list[int]:
+    """Indices of so many of the values, evenly over the range of their logarithms, ascending by value."""
+    order = np.argsort(values, kind="stable")
+    logs = np.log(np.maximum(values[order], TINY))
+    places = np.abs(logs[:, None] - np.linspace(logs[0], logs[-1], count)).argmin(axis=0)
+    return [int(index) for index in order[np.unique(places)]]
+
+
+def interpolate(x: Array, known_x: Array, known_y: Array) -> list[float]:
+    """y at x, linear between logarithms; known_x ascending."""
+    wanted, places, values = (np.log(np.maximum(array, TINY)) for array in (x, known_x, known_y))
+    found: Array = np.exp(np.interp(wanted, places, values))
+    return [float(value) for value in found]
+
+
+def _own_losses(model: ir.Model, layer: Layer, prefix: Prefix, forms: Sequence[ir.Model]) -> Array:
+    """Squared error of what the layer itself makes, for each form."""
+    errors = np.zeros(len(forms))
+    for reference, *found in prefix.results(layer.node, [model, *forms]):
+        errors += [float(np.square(array - reference, dtype=np.float64).sum()) for array in found]
+    return errors
+
+
+def _output_losses(model: ir.Model, layer: Layer, prefix: Prefix, forms: Sequence[ir.Model]) -> list[float]:
     signal: dict[str, float] = {}
-    noise: list[dict[str, float]] = [{} for _ in trials]
-    for outputs in prefix.variants(layer.node, forms):
+    noise: list[dict[str, float]] = [{} for _ in forms]
+    for outputs in prefix.variants(layer.node, [model, *forms]):
         reference = {name: array.astype(np.float64) for name, array in outputs[0].items()}
         for name, wanted in reference.items():
             signal[name] = signal.get(name, 0.0) + float(np.square(wanted).sum())
             for sums, found in zip(noise, outputs[1:], strict=True):
                 sums[name] = sums.get(name, 0.0) + float(np.square(found[name] - wanted).sum())
-    return [float(np.mean([sums[name] / max(signal[name], 1e-30) for name in signal])) for sums in noise]
+    return [float(np.mean([sums[name] / max(signal[name], TINY) for name in signal])) for sums in noise]
 
 
 def _with_layer(model: ir.Model, layer: Layer, trial: Trial) -> ir.Model:

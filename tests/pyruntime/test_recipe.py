@@ -140,6 +140,8 @@ def test_steps():
         ({"quantise": "int8"}, "expected one of: prune, quantize, layers, recover"),
         ({"target": "size=2"}, "a share of the float32 network's"),
         ({"target": "size=0.5", "quantize": "mixed,bits=4"}, "both ask for a search"),
+        ({"target": "size=0.5", "quantize": "int4"}, "chooses each layer"),
+        ({"target": "size=0.5", "quantize": "int8,activations=float"}, "leave out one of them"),
         ({"layers": {"fc": "mixed,bits=4"}}, "'mixed' chooses for the whole network"),
         ({"prune": ["2:4,scope=budget"]}, "scope=budget shares out a fraction"),
         ({"prune": ["filter=0.5,scope=budget"]}, "scope=budget shares out a fraction"),

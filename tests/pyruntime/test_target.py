@@ -63,6 +63,8 @@ def test_mixed() -> None:
         ("mixed,bits=4,drop=1", "give one of bits=N"),
         ("mixed,bits=9", "expected 1 to 8"),
         ("mixed,bits=few", "expected 1 to 8"),
+        ("mixed,drop=-1", "--quantize 'mixed,drop=-1': drop: '-1' is out of range; expected points"),
+        ("mixed,drop=nan", "expected points from 0 to 100"),
         ("mixed,bits=4,bits=5", "given twice"),
         ("mixed,group=32", "option 'group' is unknown"),
     ],

@@ -16,7 +16,7 @@ from pyruntime.layers import Layer, find_layers
 from pyruntime.recover.common import get_bias, set_layer
 from pyruntime.search import sensitivity
 from pyruntime.search.options import Option, combined
-from pyruntime.search.sensitivity import Row, measure, split
+from pyruntime.search.sensitivity import Row, interpolate, measure, split, spread_out
 from pyruntime.search.trial import Trial
 
 OPTIONS = [
@@ -60,6 +60,23 @@ def test_losses_are_in_order(case: tuple[ir.Model, dict[str, np.ndarray], list[R
     assert find(rows, "body", "2:4 int8").zeros == pytest.approx(0.5, abs=0.01)
     # Any half of the weights is a wider choice than two of every four.
     assert find(rows, "body", "weight=0.5 none").loss < find(rows, "body", "2:4 none").loss
+
+
+def test_losses_between_anchors(case: tuple[ir.Model, dict[str, np.ndarray], list[Row]]) -> None:
+    """Measured at the anchors, near what would be measured between them, and in the order of the layer's own
+    errors.
+    """
+    model, data, _ = case
+    options = combined(["", "weight=0.5"], ["int8", "int6", "int5", "int4", "int3", "int2"])
+    full = measure(model, data, options, make_run=make_run)
+    some = measure(model, data, options, anchors=4, make_run=make_run)
+    ratios = np.array([mine.loss / theirs.loss for mine, theirs in zip(some, full, strict=True)])
+    assert np.isclose(ratios, 1, rtol=1e-6).mean() > 0.3
+    assert ratios.min() > 0.5 and ratios.max() < 2
+    assert spread_out(np.array([5.0, 1.0, 100.0, 0.0, 90.0, 10.0]), 2) == [3, 2]
+    assert interpolate(np.array([1.0, 10.0, 100.0]), np.array([1.0, 100.0]), np.array([3.0, 300.0])) == (
+        pytest.approx([3.0, 30.0, 300.0])
+    )
 
 
 def test_loss_is_that_of_the_network_with_this_layer_changed(
