@@ -19,7 +19,7 @@ A table of every layer in every form (int8 .. int2, a codebook, fp8, zeros in si
 
 loss      squared error of the network's outputs over their squares, with this one layer changed; measured on
           every other sample, the layer's weights being rounded and updated on the others (at most 256
-          samples, 64 of large ones); activations stay float32
+          samples, 32 of large ones); activations stay float32
 bytes     of the layer's weights and scales in the file, entropy coded
 time      microseconds of the layer on this CPU, one sample, inside a network whose layers all have this form
 """

@@ -169,7 +169,9 @@ class Search:
 
     def _by_size(self, target: Target, costs: Sequence[Sequence[float]]) -> Found:
         limit = target.value * (self._float_bytes if target.relative else 1.0)
-        overhead, best = 0.0, None
+        # What is not in the table: biases, and a little that the first try shows.
+        biases = 4.0 * sum(len(layer.array()) for layer in find_layers(self._model))
+        overhead, best = biases + (1 - CLOSE) / 2 * limit, None
         tried: set[tuple[int, ...]] = set()
         for number in range(TRIES):
             choice = self._choose(costs, max(limit - overhead, 0.0))

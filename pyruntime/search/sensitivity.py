@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 Progress = Any  # called with steps done and steps in all
 
 # Samples that are run: the table needs fewer than rounding does.
-SAMPLES, LARGE_SAMPLES = 256, 64
+SAMPLES, LARGE_SAMPLES = 256, 32
 # Input rows of a layer with k columns.
 ROWS_PER_COLUMN, LEAST_ROWS = 4, 1 << 10
 SEED = 0
