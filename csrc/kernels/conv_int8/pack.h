@@ -7,8 +7,8 @@
 // vector of 16 dwords for VPDPBUSD. Missing channels are zero.
 //
 // panel16_mixed: for VPMADDUBSW, which adds pairs of u8 x s8 products with 16-bit saturation. Groups of 4
-// input channels as in panel16; a group in which some pair could saturate is stored in 16 bits, for VPMADDWD.
-// See MixedPanel.
+// input channels as in panel16; a group in which some pair could saturate is stored in 16 bits, for VPMADDWD,
+// and two groups whose sums cannot saturate when added stand side by side. See MixedPanel.
 //
 // panel16_k64: panel16 with k padded to 64 per tap. 16 k groups, 1024 bytes, are one tile for TDPBUSD.
 #pragma once
@@ -31,12 +31,14 @@ namespace conv_int8 {
 
 // Header of one panel in panel16_mixed, at byte offset panel_offset[p] (uint32_t, at the start of the packed
 // weights). Then follow, at byte offsets from the header, uint16_t group[taps * groups], the groups in the
-// order in which their weights stand, and the weights. Of tap t, the groups from begin[2 t] on are narrow,
-// int8_t [16 output channels][4], and from begin[2 t + 1] to begin[2 t + 2] wide: int16_t [2][16][2], first
-// the even, then the odd ones of the 4 input channels.
+// order in which their weights stand, and the weights. Of tap t, the groups from begin[3 t] on are narrow,
+// int8_t [16 output channels][4], and up to begin[3 t + 1] each two may be added in 16 bits; those from
+// begin[3 t + 2] to begin[3 t + 3] are wide: int16_t [2][16][2], first the even, then the odd ones of the 4
+// input channels.
 struct MixedPanel {
   uint32_t group_offset, weight_offset;
-  uint32_t begin[1];  // [2 * taps + 1]
+  uint32_t paired;    // 1 if any groups are
+  uint32_t begin[1];  // [3 * taps + 1]
 };
 
 size_t packed_bytes_rows(const ConvInt8Weights& weights);

@@ -1,5 +1,6 @@
 // panel16_mixed of pack.h.
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <vector>
 
@@ -10,50 +11,49 @@ namespace pyruntime {
 namespace conv_int8 {
 namespace {
 
-constexpr size_t kNarrowBytes = 64, kWideBytes = 128;
+constexpr size_t kNarrowBytes = 64, kWideBytes = 128, kBeginOffset = offsetof(MixedPanel, begin);
 
 int groups_of(const ConvInt8Weights& weights) { return (weights.k + 3) / 4; }
 
-// Which groups of a panel have to be wide. A pair saturates if its products may leave 16 bits for some x0, x1
-// in [0, 255]: 255 * 128 fits and 255 * 129 does not, and only weights of one sign add up, so |a + b| > 128.
-class WideGroups {
- public:
-  explicit WideGroups(size_t groups) : pairs_(2 * groups) {}
+// Products of two weights with any x0, x1 in [0, 255] stay in 16 bits if the positive ones of the weights
+// come to at most 128 and the negative ones to at least -128: 255 * 128 fits, 255 * 129 does not.
+constexpr int kMostOfASign = 128;
 
-  void look_at(const PanelRows& rows) {
-    std::fill(pairs_.begin(), pairs_.end(), uint16_t{0});
-    for (int i = 0; i < 16; ++i) mark(rows.row(i), pairs_.size(), pairs_.data());
-  }
-  bool operator[](size_t group) const { return (pairs_[2 * group] | pairs_[2 * group + 1]) != 0; }
-
- private:
-  static void mark(const int8_t* w, size_t count, uint16_t* pairs) {
-    for (size_t i = 0; i < count; ++i) {
-      uint16_t two;
-      std::memcpy(&two, w + 2 * i, 2);
-      const int16_t a = static_cast<int16_t>(static_cast<int16_t>(two << 8) >> 8);
-      const int16_t b = static_cast<int16_t>(static_cast<int16_t>(two) >> 8);
-      const uint16_t sum = static_cast<uint16_t>(a + b + 128);
-      pairs[i] = static_cast<uint16_t>(pairs[i] | (sum > 256));
-    }
-  }
-
-  std::vector<uint16_t> pairs_;
+// What the positive weights of each of the 32 pairs of a group come to, then the negative ones, without sign
+// and cut at 255.
+struct PairSums {
+  uint8_t of[64];
+  uint8_t peak;
 };
 
-size_t round_up(size_t value, size_t granule) { return (value + granule - 1) / granule * granule; }
-
-size_t table_bytes(const ConvInt8Weights& weights) {
-  return round_up(static_cast<size_t>((weights.n + 15) / 16) * 4, 64);
+// Whole vectors at a time, as compilers find them: 32 pairs are 64 bytes.
+PairSums pair_sums(const uint8_t* narrow) {
+  int16_t pairs[32], positive[32], negative[32];
+  std::memcpy(pairs, narrow, 64);
+  int16_t peak = 0;
+  const int16_t zero = 0;
+  for (int i = 0; i < 32; ++i) {
+    const int16_t a = static_cast<int16_t>(static_cast<int16_t>(pairs[i] << 8) >> 8);
+    const int16_t b = static_cast<int16_t>(pairs[i] >> 8);
+    positive[i] = static_cast<int16_t>(std::max(a, zero) + std::max(b, zero));
+    negative[i] = static_cast<int16_t>(positive[i] - a - b);
+    negative[i] = std::min<int16_t>(negative[i], 255);
+    peak = std::max(peak, std::max(positive[i], negative[i]));
+  }
+  PairSums sums;
+  for (int i = 0; i < 32; ++i) sums.of[i] = static_cast<uint8_t>(positive[i]);
+  for (int i = 0; i < 32; ++i) sums.of[32 + i] = static_cast<uint8_t>(negative[i]);
+  sums.peak = static_cast<uint8_t>(peak);
+  return sums;
 }
 
-uint32_t group_offset(const ConvInt8Weights& weights) {
-  return static_cast<uint32_t>(8 + 4 * (2 * weights.taps + 1));
-}
-
-uint32_t weight_offset(const ConvInt8Weights& weights) {
-  const size_t groups = static_cast<size_t>(weights.taps) * groups_of(weights);
-  return static_cast<uint32_t>(round_up(group_offset(weights) + 2 * groups, 64));
+// Whether the sums of two narrow groups may be added in 16 bits.
+bool fit_together(const PairSums& a, const PairSums& b) {
+  if (a.peak + b.peak <= kMostOfASign) return true;
+  uint8_t over = 0;
+  for (int i = 0; i < 64; ++i)
+    over = static_cast<uint8_t>(over | (a.of[i] > static_cast<uint8_t>(kMostOfASign - b.of[i])));
+  return over == 0;
 }
 
 void write_narrow(const PanelRows& rows, size_t group, uint8_t* out) {
@@ -73,28 +73,101 @@ void write_wide(const PanelRows& rows, size_t group, uint8_t* out) {
   }
 }
 
+// The groups of one panel, all taps.
+class PanelGroups {
+ public:
+  explicit PanelGroups(size_t groups) : sums_(groups) {}
+
+  void look_at(const PanelRows& rows) {
+    alignas(64) uint8_t narrow[kNarrowBytes];
+    for (size_t g = 0; g < sums_.size(); ++g) {
+      write_narrow(rows, g, narrow);
+      sums_[g] = pair_sums(narrow);
+    }
+  }
+
+  bool wide(size_t group) const { return sums_[group].peak > kMostOfASign; }
+
+  // Those of the `count` groups from `first` on that are narrow, numbered from `first`: paired[i] and
+  // paired[i + 1] fit together (i even), single ones found no partner. Few groups are not worth a loop more.
+  void pair_up(size_t first, int count, std::vector<uint16_t>* paired, std::vector<uint16_t>* single) {
+    paired->clear();
+    single->clear();
+    open_.clear();
+    const PairSums* sums = sums_.data() + first;
+    for (int g = 0; g < count; ++g)
+      if (!wide(first + static_cast<size_t>(g))) open_.push_back(static_cast<uint16_t>(g));
+    if (count < kLeastGroups) single->swap(open_);
+    std::stable_sort(open_.begin(), open_.end(),
+                     [sums](uint16_t a, uint16_t b) { return sums[a].peak < sums[b].peak; });
+    while (!open_.empty()) {
+      const uint16_t high = open_.back();
+      open_.pop_back();
+      const auto end = open_.begin() + static_cast<ptrdiff_t>(std::min(open_.size(), kCandidates));
+      const auto low =
+          std::find_if(open_.begin(), end, [&](uint16_t g) { return fit_together(sums[high], sums[g]); });
+      if (low == end) {
+        single->push_back(high);
+        continue;
+      }
+      paired->push_back(high);
+      paired->push_back(*low);
+      open_.erase(low);
+    }
+  }
+
+ private:
+  // Of the groups with the smallest weights, which fit best, so many are tried for each with large ones.
+  static constexpr size_t kCandidates = 16;
+  static constexpr int kLeastGroups = 8;
+
+  std::vector<PairSums> sums_;
+  std::vector<uint16_t> open_;
+};
+
+size_t round_up(size_t value, size_t granule) { return (value + granule - 1) / granule * granule; }
+
+size_t table_bytes(const ConvInt8Weights& weights) {
+  return round_up(static_cast<size_t>((weights.n + 15) / 16) * 4, 64);
+}
+
+uint32_t group_offset(const ConvInt8Weights& weights) {
+  return static_cast<uint32_t>(kBeginOffset + 4 * (3 * weights.taps + 1));
+}
+
+uint32_t weight_offset(const ConvInt8Weights& weights) {
+  const size_t groups = static_cast<size_t>(weights.taps) * groups_of(weights);
+  return static_cast<uint32_t>(round_up(group_offset(weights) + 2 * groups, 64));
+}
+
 // Writes the panel and returns its size in bytes.
-size_t pack_panel(const ConvInt8Weights& weights, const PanelRows& rows, const WideGroups& is_wide,
-                  uint8_t* out) {
+size_t pack_panel(const ConvInt8Weights& weights, const PanelRows& rows, PanelGroups* groups, uint8_t* out) {
   const uint32_t head[2] = {group_offset(weights), weight_offset(weights)};
   std::memcpy(out, head, 8);
   uint8_t* columns = out + head[1];
-  uint32_t count = 0;
-  for (int half = 0; half < 2 * weights.taps; ++half) {
-    std::memcpy(out + 8 + 4 * half, &count, 4);
-    const int t = half / 2;
-    const bool wide = half % 2 == 1;
-    for (int g = 0; g < rows.groups(); ++g) {
-      const size_t group = static_cast<size_t>(t) * rows.groups() + g;
-      if (is_wide[group] != wide) continue;
-      const uint16_t index = static_cast<uint16_t>(g);
-      std::memcpy(out + head[0] + 2 * count, &index, 2);
-      ++count;
-      (wide ? write_wide : write_narrow)(rows, group, columns);
-      columns += wide ? kWideBytes : kNarrowBytes;
+  uint32_t count = 0, any_paired = 0;
+  std::vector<uint16_t> paired, single, wide;
+  const auto write = [&](const std::vector<uint16_t>& list, size_t first, int kind) {
+    std::memcpy(out + kBeginOffset + 4 * (3 * (first / rows.groups()) + kind), &count, 4);
+    for (const uint16_t g : list) {
+      std::memcpy(out + head[0] + 2 * count++, &g, 2);
+      (kind == 2 ? write_wide : write_narrow)(rows, first + g, columns);
+      columns += kind == 2 ? kWideBytes : kNarrowBytes;
     }
+  };
+  for (int t = 0; t < weights.taps; ++t) {
+    const size_t first = static_cast<size_t>(t) * rows.groups();
+    groups->pair_up(first, rows.groups(), &paired, &single);
+    wide.clear();
+    for (int g = 0; g < rows.groups(); ++g)
+      if (groups->wide(first + static_cast<size_t>(g))) wide.push_back(static_cast<uint16_t>(g));
+    any_paired |= !paired.empty();
+    write(paired, first, 0);
+    write(single, first, 1);
+    write(wide, first, 2);
   }
-  std::memcpy(out + 8 + 4 * 2 * weights.taps, &count, 4);
+  std::memcpy(out + kBeginOffset + 4 * 3 * weights.taps, &count, 4);
+  std::memcpy(out + offsetof(MixedPanel, paired), &any_paired, 4);
   return static_cast<size_t>(columns - out);
 }
 
@@ -104,12 +177,12 @@ size_t packed_bytes_panel16_mixed(const ConvInt8Weights& weights) {
   size_t bytes = table_bytes(weights);
   PanelRows rows(weights);
   const size_t groups = rows.row_bytes() / 4;
-  WideGroups is_wide(groups);
+  PanelGroups found(groups);
   for (int panel = 0; panel < (weights.n + 15) / 16; ++panel) {
     rows.move_to(panel);
-    is_wide.look_at(rows);
+    found.look_at(rows);
     bytes += weight_offset(weights);
-    for (size_t g = 0; g < groups; ++g) bytes += is_wide[g] ? kWideBytes : kNarrowBytes;
+    for (size_t g = 0; g < groups; ++g) bytes += found.wide(g) ? kWideBytes : kNarrowBytes;
   }
   return bytes;
 }
@@ -119,13 +192,13 @@ void pack_panel16_mixed(const ConvInt8Weights& weights, void* packed) {
   size_t at = table_bytes(weights);
   std::memset(out, 0, at);
   PanelRows rows(weights);
-  WideGroups is_wide(rows.row_bytes() / 4);
+  PanelGroups groups(rows.row_bytes() / 4);
   for (int panel = 0; panel < (weights.n + 15) / 16; ++panel) {
     const uint32_t offset = static_cast<uint32_t>(at);
     std::memcpy(out + 4 * panel, &offset, 4);
     rows.move_to(panel);
-    is_wide.look_at(rows);
-    at += pack_panel(weights, rows, is_wide, out + at);
+    groups.look_at(rows);
+    at += pack_panel(weights, rows, &groups, out + at);
   }
 }
 
