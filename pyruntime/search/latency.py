@@ -20,6 +20,9 @@ Progress = Callable[[int, int], None]
 
 ROUNDS = 25  # runs of each form, in turns
 WARM_UP = 3
+LEAST_SECONDS = 1.0  # of turns of whole networks
+# Threads of the linear algebra spin for a while after their last work, and take the CPU from ours.
+IDLE_SECONDS = 0.3
 FEW = 8  # samples that choose activation ranges: times hardly depend on them
 
 
@@ -59,6 +62,7 @@ def layer_times(
     feed = {name: np.ascontiguousarray(array[:1]) for name, array in data.items()}
     times: dict[tuple[str, Option], list[float]] = {}
     totals: dict[Option, list[float]] = {}
+    time.sleep(IDLE_SECONDS)
     for turn in range(ROUNDS):
         for which, runner in zip(forms, sessions, strict=True):
             for _ in range(WARM_UP if turn == 0 else 1):
@@ -77,14 +81,19 @@ def whole_times(programs: Sequence[Program], data: Mapping[str, Array]) -> list[
     """Median microseconds of each program for one sample, all in turns."""
     feed = {name: np.ascontiguousarray(array[:1]) for name, array in data.items()}
     sessions = [InferenceSession(program) for program in programs]
-    times: list[list[float]] = [[] for _ in programs]
-    for turn in range(ROUNDS):
-        for session, found in zip(sessions, times, strict=True):
-            for _ in range(WARM_UP if turn == 0 else 1):
-                start = time.perf_counter()
-                session.run(None, feed)
-            found.append(1e6 * (time.perf_counter() - start))
-    return [float(np.median(found)) for found in times]
+    time.sleep(IDLE_SECONDS)
+    for session in sessions * WARM_UP:
+        session.run(None, feed)
+    times: list[list[float]] = []
+    begin = time.perf_counter()
+    while len(times) < ROUNDS or time.perf_counter() - begin < LEAST_SECONDS:
+        turn = []
+        for session in sessions:
+            start = time.perf_counter()
+            session.run(None, feed)
+            turn.append(1e6 * (time.perf_counter() - start))
+        times.append(turn)
+    return [float(value) for value in np.median(times, axis=0)]
 
 
 def _recipe(which: Option) -> Recipe:
