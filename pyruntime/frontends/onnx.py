@@ -56,6 +56,8 @@ Rewrites
     dropped.
   * Gather by constant indices is Slice and Concat; SpaceToDepth and DepthToSpace are Reshape, Transpose and
     Reshape.
+  * ConvTranspose becomes a Conv with an output channel per phase of the stride, Reshape, Transpose, Reshape
+    and Slice; a BatchNormalization behind it is folded first, an activation moves in front of the Reshape.
   * com.microsoft's FusedConv, FusedGemm, BiasGelu, FastGelu and Gelu are taken apart.
   * Pooling over the whole plane becomes GlobalAveragePool or GlobalMaxPool.
 

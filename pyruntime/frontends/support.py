@@ -62,6 +62,19 @@ def _conv(node: ir.Node) -> str | None:
     return None
 
 
+def _conv_transpose(node: ir.Node) -> str:
+    """What is left of them: the pass of this name rewrites the others."""
+    weight = weight_initializer(node.inputs[1])
+    if weight is None or not is_constant(node.inputs[1]):
+        return "its weight is not a constant in float32"
+    spatial = (rank(weight) or 0) - 2
+    if spatial not in (1, 2):
+        return f"{spatial}-D, only 1-D and 2-D are supported"
+    if len(node.inputs) > 2 and node.inputs[2] is not None and not is_constant(node.inputs[2]):
+        return "its bias is not constant"
+    return "the size of its plane is not known; give the model's input a fixed height and width"
+
+
 def _pool(node: ir.Node) -> str | None:
     if len([output for output in node.outputs if output.uses() or output.is_graph_output()]) > 1:
         return "its second output is used"
@@ -141,6 +154,7 @@ def _expand(node: ir.Node) -> str | None:
 SUPPORTED: dict[tuple[str, str], _Check] = {
     ("", "Identity"): _one_input,
     ("", "Conv"): _conv,
+    ("", "ConvTranspose"): _conv_transpose,
     ("", "Gemm"): _any,
     ("", "MatMul"): _any,
     ("", "Relu"): _one_input,

@@ -18,6 +18,7 @@ from pyruntime.frontends.passes import (
     batch_norm,
     booleans,
     contrib,
+    conv_transpose,
     convolution,
     dense,
     dynamic_shapes,
@@ -64,6 +65,7 @@ SIMPLIFY: list[Pass] = [
     padding.run,
     activations.run,
     scale_shift.run,
+    conv_transpose.run,
     remove_dead_nodes,
 ]
 

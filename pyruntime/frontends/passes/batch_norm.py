@@ -72,7 +72,10 @@ def _affine(node: ir.Node) -> tuple[Array, Array]:
 
 
 def _fold(node: ir.Node, producer: ir.Node, scale: Array, shift: Array) -> bool:
-    if producer.op_type not in ("Conv", "Gemm") or sole_consumer(producer.outputs[0]) is not node:
+    if (
+        producer.op_type not in ("Conv", "ConvTranspose", "Gemm")
+        or sole_consumer(producer.outputs[0]) is not node
+    ):
         return False
     if producer.op_type == "Gemm" and (not get_int(producer, "transB", 0) or rank(node.inputs[0]) != 2):
         return False
@@ -80,7 +83,7 @@ def _fold(node: ir.Node, producer: ir.Node, scale: Array, shift: Array) -> bool:
 
 
 def scale_outputs(layer: ir.Node, scale: Array, shift: Array) -> bool:
-    """Change the constants of a Conv or Gemm so that it yields `scale * y + shift` per output channel.
+    """Make a Conv, ConvTranspose or Gemm yield `scale * y + shift` per output channel, by its constants.
 
     Both are float64 `[O]` (or of one element). Returns False, and changes nothing, if the weight or bias is
     not a float constant. Shared constants are copied.
@@ -90,14 +93,18 @@ def scale_outputs(layer: ir.Node, scale: Array, shift: Array) -> bool:
     bias = constant(layer.inputs[2]) if has_bias else None
     if weight is None or weight.dtype != np.float32 or (has_bias and bias is None):
         return False
-    channels = weight.shape[0]
+    transposed = layer.op_type == "ConvTranspose"  # its weight is [C, O/group, k...]
+    group = get_int(layer, "group", 1) if transposed else 1
+    channels = weight.shape[1] * group if transposed else weight.shape[0]
     if any(array.size not in (1, channels) for array in (scale, shift)):
         return False
     scale, shift = np.broadcast_to(scale, channels), np.broadcast_to(shift, channels)
     old_bias = np.zeros(channels) if bias is None else bias.astype(np.float64)
     if np.any(scale != 1):
-        scaled = weight.astype(np.float64) * scale.reshape([-1] + [1] * (weight.ndim - 1))
-        replace_constant_input(layer, 1, scaled.astype(np.float32))
+        factors = scale.reshape([-1] + [1] * (weight.ndim - 1))
+        if transposed:
+            factors = scale.reshape([group, -1] + [1] * (weight.ndim - 2)).repeat(weight.shape[0] // group, 0)
+        replace_constant_input(layer, 1, (weight.astype(np.float64) * factors).astype(np.float32))
     new_bias = (old_bias * scale + shift).astype(np.float32)
     replace_constant_input(layer, 2, new_bias, f"{layer.name}_bias")
     return True

@@ -32,14 +32,14 @@ def _fold(node: ir.Node) -> bool:
     if (
         layer is None
         or array is None
-        or layer.op_type not in ("Conv", "Gemm")
+        or layer.op_type not in ("Conv", "ConvTranspose", "Gemm")
         or sole_consumer(data) is not node
     ):
         return False
     if layer.op_type == "Gemm" and not get_int(layer, "transB", 0):
         return False
     size = rank(data)
-    vector = _per_channel(array, size, axis=1 if layer.op_type == "Conv" else (size or 0) - 1)
+    vector = _per_channel(array, size, axis=(size or 0) - 1 if layer.op_type == "Gemm" else 1)
     if vector is None:
         return False
     one, zero = np.ones(1), np.zeros(1)

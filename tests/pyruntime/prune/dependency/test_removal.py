@@ -175,6 +175,17 @@ def depth_to_space():
     return net.head(net.filters(x, 6, 6, 3), 6)
 
 
+def decoder():
+    """Transposed convolutions, dense and depthwise: each output channel is an axis of phases."""
+    net = ChannelNet(17)
+    x = net.op("Relu", net.filters(image(net), 3, 8, 3))
+    w = net.constant((net.rng.standard_normal((8, 6, 4, 4)) / 8).astype(np.float32), "up")
+    x = net.op("ConvTranspose", x, w, net.bias(6, 0.3), strides=[2, 2], pads=[1, 1, 1, 1])
+    w = net.constant(net.rng.standard_normal((6, 1, 3, 3)).astype(np.float32), "up")
+    x = net.op("ConvTranspose", net.op("Relu", x), w, strides=[2, 2], group=6)
+    return net.head(net.filters(x, 6, 5), 5)
+
+
 def tokens_of_an_image():
     """Convolution, tokens, dense layers over tokens, mean over tokens."""
     net = ChannelNet(20)
@@ -238,6 +249,7 @@ CASES = [
     shared_weights,
     upsampled,
     depth_to_space,
+    decoder,
     tokens_of_an_image,
     attention,
     conv1d,
@@ -278,6 +290,8 @@ def test_what_is_tied_goes_together():
     assert (len(group(attention(), 0).units), group(attention(), 0).per_unit) == (4, 3)
     space = group(depth_to_space(), 0)
     assert (len(space.units), space.per_unit) == (6, 4)
+    up = group(decoder(), 1)
+    assert (len(up.units), up.per_unit, len(up.producers)) == (6, 4, 2)
 
 
 def test_groups_of_a_convolution_follow():
