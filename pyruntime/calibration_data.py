@@ -76,7 +76,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, Array]:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise DataError(f"{name}: cannot be read as .npz ({reason})") from None
+        if "pickle" in reason:  # what NumPy takes any other file for; its advice to load it is not ours
+            reason = "it is another kind of file, or holds Python objects"
+        raise DataError(f"{name}: cannot be read as .npz ({reason}); save arrays with numpy.savez") from None
 
 
 def _array(name: str, given: Any, value: ir.Value) -> Array:

@@ -166,7 +166,7 @@ def _texts(value: object, name: str, separator: str | None) -> tuple[str, ...]:
     """A text or a sequence of texts as a tuple; with a separator, each text may hold several words."""
     entries = [value] if isinstance(value, str) else value
     if not isinstance(entries, Sequence) or not all(isinstance(entry, str) for entry in entries):
-        raise OptionError(f"recipe: entry '{name}' is {value!r}; expected a list of texts")
+        raise OptionError(f"entry '{name}' is {value!r}; expected a list of texts")
     if separator is None:
         return tuple(entries)
     return tuple(word.strip() for entry in entries for word in entry.split(separator) if word.strip())
@@ -178,7 +178,7 @@ def _rules(value: object) -> dict[str, str]:
         isinstance(text, str) for entry in value.items() for text in entry
     )
     if not fits:
-        raise OptionError(f"recipe: entry 'layers' is {value!r}; expected layer names and their schemes")
+        raise OptionError(f"entry 'layers' is {value!r}; expected layer names and their schemes")
     assert isinstance(value, Mapping)
     return dict(value)
 
@@ -190,7 +190,9 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
-        raise OptionError(f"recipe {path}: cannot be read ({reason})") from None
+        mark = getattr(error, "problem_mark", None)
+        place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise OptionError(f"recipe {path}{place}: cannot be read ({reason})") from None
     if not isinstance(content, Mapping):
         raise OptionError(
             f"recipe {path}: expected entries such as 'quantize: int8', found {type(content).__name__}"

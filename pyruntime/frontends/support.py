@@ -75,6 +75,10 @@ def _conv_transpose(node: ir.Node) -> str:
     return "the size of its plane is not known; give the model's input a fixed height and width"
 
 
+def _dynamic_quantization(node: ir.Node) -> str:
+    return "quantized while running; give the float model it was made from"
+
+
 def _pool(node: ir.Node) -> str | None:
     if len([output for output in node.outputs if output.uses() or output.is_graph_output()]) > 1:
         return "its second output is used"
@@ -154,9 +158,12 @@ def _expand(node: ir.Node) -> str | None:
 SUPPORTED: dict[tuple[str, str], _Check] = {
     ("", "Identity"): _one_input,
     ("", "Conv"): _conv,
+    ("", "ConvInteger"): _dynamic_quantization,
     ("", "ConvTranspose"): _conv_transpose,
+    ("", "DynamicQuantizeLinear"): _dynamic_quantization,
     ("", "Gemm"): _any,
     ("", "MatMul"): _any,
+    ("", "MatMulInteger"): _dynamic_quantization,
     ("", "Relu"): _one_input,
     ("", "Clip"): _needs("min", "max"),
     ("", "LeakyRelu"): _one_input,

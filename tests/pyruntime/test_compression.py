@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 from toolmodels import build, he, make_run, residual_net, sqnr_db
 
-from pyruntime import InferenceSession, Recipe, compress, graph
+from pyruntime import InferenceSession, Recipe, calibration_data, compress, graph
 from pyruntime.errors import DataError, FileFormatError, ModelError, OptionError
 from pyruntime.reference import run
 
@@ -268,3 +268,13 @@ def test_equalized_after_channels_were_removed(x):
     plain = compress(model, Recipe(prune=["filter=0.4"], quantize="none"), {"x": x})
     wanted = InferenceSession(plain).run(None, {"x": x})[0]
     assert sqnr_db(wanted, InferenceSession(compressed).run(None, {"x": x})[0]) > 25
+
+
+def test_a_file_that_is_no_npz_is_named_without_advice_to_unpickle_it(tmp_path):
+    path = tmp_path / "data.npz"
+    path.write_bytes(b"hello")
+    with pytest.raises(
+        DataError, match=r"data.npz: cannot be read as .npz \(it is another kind of file"
+    ) as error:
+        calibration_data.read(path)
+    assert "pickle" not in str(error.value)

@@ -146,7 +146,7 @@ def test_steps():
         ({"prune": ["2:4,scope=budget"]}, "scope=budget shares out a fraction"),
         ({"prune": ["filter=0.5,scope=budget"]}, "scope=budget shares out a fraction"),
         ({"recover": "magic"}, "expected one of: obs, bn, equalize, smooth, adaround, bias"),
-        ({"prune": [0.5]}, "expected a list of texts"),
+        ({"prune": [0.5]}, "recipe: entry 'prune' is [0.5]; expected a list of texts"),
         ({"prune": None}, "expected a list of texts"),
         ({"quantize": 8}, "expected a text"),
         ({"layers": ["int4"]}, "expected layer names and their schemes"),
@@ -168,4 +168,11 @@ def test_yaml_that_is_no_recipe(tmp_path, text):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(OptionError, match="recipe"):
+        Recipe.of(path)
+
+
+def test_a_yaml_error_names_its_line(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("recover: [bias]\nquantize: [unclosed\n")
+    with pytest.raises(OptionError, match=r"recipe.yaml, line 3, column 1: cannot be read"):
         Recipe.of(path)

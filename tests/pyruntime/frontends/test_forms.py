@@ -431,6 +431,20 @@ def test_operators_on_integers_are_unsupported_unless_they_move_data():
         load(proto)
 
 
+def test_dynamically_quantized_models_are_sent_back():
+    nodes = [
+        make("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="quant"),
+        make("MatMulInteger", ["q", "w", "z"], ["i"], name="product"),
+        make("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        make("Mul", ["f", "s"], ["y"]),
+    ]
+    proto = model_of(nodes, {"x": (2, 3)}, ["y"], {"w": np.ones((3, 4), np.int8)})
+    with pytest.raises(
+        ModelError, match=r"MatMulInteger \(product\): .*give the float model it was made from"
+    ):
+        load(proto)
+
+
 def test_unsupported_nodes_are_all_listed():
     nodes = [
         make("LRN", ["x"], ["a"], size=3, name="norm"),
