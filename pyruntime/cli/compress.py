@@ -29,7 +29,7 @@ Prune and quantize a float ONNX network and pack it into one .pyrt file.
                  ends=int8|same (first and last layer; int8 by default for up to 4 bits),
                  per=channel|tensor, symmetric=yes|no (int2 .. int7)
                  mixed,bits=4.5 | mixed,drop=0.5: by search, a scheme of its own for each layer, int8 .. int2
---recover LIST   comma list of: obs, bn, equalize, smooth, adaround, bias
+--recover LIST   comma list of: obs, bn, equalize, smooth, adaround, bias; or none
 --target K=V     search for the scheme and the zeros of each layer: size=0.25 (share of the float32 weights)
                  or size=2.5MB; latency=0.5 (share of the float32 network's) or latency=1.5ms, measured here;
                  accuracy_drop=0.5 (points, at the least size): of labels if --validation (or, without

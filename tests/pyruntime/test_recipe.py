@@ -103,6 +103,14 @@ def test_wrong_quantize_words(text, says):
     assert says in str(error.value)
 
 
+def test_recover_words():
+    assert Recipe.of({"recover": "bias, obs"}).recover_steps(calibrated=False) == ("obs", "bias")
+    assert Recipe.of({"recover": "none"}).recover_steps(calibrated=True) == ()
+    assert Recipe.of("int8").recover_steps(calibrated=True) != ()
+    with pytest.raises(OptionError, match="step 'none' is unknown"):
+        Recipe.of({"recover": "none,bias"})
+
+
 def test_presets_and_dicts():
     assert Recipe.of("int8") == Recipe()
     assert Recipe.of("float").quantize_spec().scheme is None

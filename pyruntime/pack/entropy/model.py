@@ -8,6 +8,7 @@ et al. 2003). Where zeros come in blocks (1x4, 2:4) the flags before a symbol te
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,8 +26,9 @@ MAX_CONTEXT_BITS = 6
 ROUNDS = 4
 # What is tried: (row bits, column bits). More contexts than 16 leave the cache and gain next to nothing.
 CLASS_BITS = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (0, 4))
-# Shorter columns do not pay for their classes, and clustering millions of them (floats) takes minutes.
-MIN_COLUMN = 16
+# Up to so many rows (the 4 bytes of floats, by millions) are classes of their own, and columns, which would
+# take minutes to cluster, are only told apart by being all zero, as those of a pruned weight are.
+FEW_ROWS = 4
 # Settings are tried on about this many symbols.
 SAMPLE, MIN_ROWS = 1 << 17, 64
 # Flags apart from the symbols are tried below this density, and must save this share of the size.
@@ -70,12 +72,7 @@ def best_settings(symbols: Array, signed: bool) -> Settings:
     stride = max(1, min(symbols.size // SAMPLE, len(symbols) // MIN_ROWS))
     sample = symbols[::stride]
     best: tuple[float, Settings] | None = None
-    for row_bits, column_bits in CLASS_BITS:
-        if 2**row_bits > len(sample) or 2**column_bits > symbols.shape[1]:
-            continue
-        if column_bits and len(symbols) < MIN_COLUMN:
-            continue
-        rows, columns = _cluster(coarse[::stride], 1 << row_bits, 1 << column_bits)
+    for row_bits, column_bits, rows, columns in _classes(coarse[::stride]):
         base = Settings(rows, columns, row_bits, column_bits, signed=signed)
         found = _best_variant(sample, base, len(symbols))
         if best is None or found[0] < best[0]:
@@ -85,6 +82,24 @@ def best_settings(symbols: Array, signed: bool) -> Settings:
     if stride > 1:
         return _refined(coarse, chosen, stride)
     return chosen
+
+
+def _classes(symbols: Ints) -> Iterator[tuple[int, int, Ints, Ints]]:
+    """(row bits, column bits, class of each row, class of each column) that are worth a try."""
+    height, width = symbols.shape
+    if height <= FEW_ROWS:
+        same: Ints = np.zeros(width, np.int64)
+        used = np.asarray(symbols.any(axis=0)).astype(np.int64)
+        for row_bits in range(height.bit_length()):
+            own = 1 << row_bits >= height
+            rows: Ints = np.arange(height) if own else _cluster(symbols, 1 << row_bits, 1)[0]
+            yield row_bits, 0, rows, same
+            if not used.all():
+                yield row_bits, 1, rows, used
+        return
+    for row_bits, column_bits in CLASS_BITS:
+        if 2**row_bits <= height and 2**column_bits <= width:
+            yield row_bits, column_bits, *_cluster(symbols, 1 << row_bits, 1 << column_bits)
 
 
 def _refined(symbols: Ints, settings: Settings, stride: int) -> Settings:
