@@ -167,7 +167,7 @@ int smaller(int a, int b) { return a < b ? a : b; }
 
 int panels_of_block(const ConvInt8Args& args) {
   if (args.taps == 1) return args.n;
-  return static_cast<int>(kPanelBytes / (static_cast<ptrdiff_t>(args.taps) * args.k * 16) + 1);
+  return static_cast<int>(kPanelBytes / (static_cast<ptrdiff_t>(args.taps) * args.k * 16 + 1) + 1);
 }
 
 int pixels_of_block(const ConvInt8Args& args) {
