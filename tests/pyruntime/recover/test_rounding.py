@@ -9,8 +9,8 @@ from toolmodels import build, he, make_run, residual_net, shared_net
 from pyruntime import graph
 from pyruntime.layers import find_layers
 from pyruntime.quantize.weights import channel_max
-from pyruntime.recover.rounding import refine_columns, round_columns, round_weights
-from pyruntime.recover.solve import Problem
+from pyruntime.recover.rounding import damping, refine_columns, round_columns, round_weights
+from pyruntime.recover.solve import DAMPING, Problem
 
 
 def coarse_grid(layer, levels=7):
@@ -140,3 +140,9 @@ def test_learned_rounding_is_kept_only_where_it_is_closer(monkeypatch):
     round_weights(learned, data, grids_of(learned), learned=True, make_run=make_run)
     for a, b in zip(find_layers(without), find_layers(learned), strict=True):
         np.testing.assert_array_equal(a.array(), b.array())
+
+
+def test_damping_grows_where_samples_are_few():
+    assert damping(100, 10**9) == DAMPING
+    assert damping(1000, 1000) == pytest.approx(0.1)
+    assert damping(10**6, 10) == 1.0
