@@ -124,6 +124,48 @@ namespace pyruntime {
   return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
+// As requantize_store_tile_avx2, of 16 whole channels with a residual. The sums go through memory, so that
+// all constants stay in registers.
+template <int M>
+[[gnu::always_inline]] static inline void requantize_add_tile_avx2(const Requantize& q,
+                                                                   const __m256i (&acc)[M][2], int channel,
+                                                                   const uint8_t* residual,
+                                                                   ptrdiff_t residual_stride, uint8_t* y,
+                                                                   ptrdiff_t stride) {
+  __m256i sums[M + 1][2];
+#pragma GCC unroll 6
+  for (int m = 0; m <= M; ++m) {
+    sums[m][0] = acc[m < M ? m : M - 1][0];
+    sums[m][1] = acc[m < M ? m : M - 1][1];
+  }
+  const __m256 lo = _mm256_set1_ps(q.lo), hi = _mm256_set1_ps(q.hi), add_hi = _mm256_set1_ps(q.add_hi);
+  const __m256 a = _mm256_set1_ps(q.a_multiplier), b = _mm256_set1_ps(q.b_multiplier),
+               offset = _mm256_set1_ps(q.add_offset);
+  const __m256i add_lo = _mm256_set1_epi8(static_cast<char>(static_cast<int>(q.add_lo)));
+  residual += channel;
+  y += channel;
+#pragma GCC unroll 1
+  for (int m = 0; m < M; m += 2) {
+    const ptrdiff_t next = m + 1 < M ? 1 : 0;
+    __m256i value[2][2];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const uint8_t* from = residual + (i / 2) * next * residual_stride + 8 * (i % 2);
+      const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+      const __m256 other = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)), b, offset);
+      const __m256 f = requantize_scale8(q, sums[m + i / 2][i % 2], channel + 8 * (i % 2));
+      const __m256 own = _mm256_round_ps(_mm256_min_ps(_mm256_max_ps(f, lo), hi),
+                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      value[i / 2][i % 2] = _mm256_cvtps_epi32(_mm256_min_ps(add_hi, _mm256_fmadd_ps(own, a, other)));
+    }
+    const __m256i bytes = _mm256_max_epu8(requantize_pack32(value[0], value[1]), add_lo);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y + next * stride), _mm256_extracti128_si256(bytes, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y), _mm256_castsi256_si128(bytes));
+    residual += 2 * residual_stride;
+    y += 2 * stride;
+  }
+}
+
 // A tile of M pixels x 16 channels whose rows are `stride` bytes apart: as requantize_store16_avx2 for each
 // pixel, with u8 output of 16 whole channels and no residual, the common case, two pixels at a time.
 template <int M>
@@ -132,7 +174,11 @@ template <int M>
                                                                      int channels, const uint8_t* residual,
                                                                      ptrdiff_t residual_stride, uint8_t* y,
                                                                      ptrdiff_t stride) {
-  if (q.f32_output || residual != nullptr || channels < 16) {
+  if (residual != nullptr && channels >= 16) {
+    requantize_add_tile_avx2<M>(q, acc, channel, residual, residual_stride, y, stride);
+    return;
+  }
+  if (q.f32_output || channels < 16) {
 #pragma GCC unroll 6
     for (int m = 0; m < M; ++m) {
       const uint8_t* r = residual == nullptr ? nullptr : residual + m * residual_stride;

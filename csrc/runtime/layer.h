@@ -67,6 +67,7 @@ class Int8Layer {
   };
   struct Choice;
   Packing make_packing(int64_t merge, bool folded) const;
+  const int8_t* in_memory(int64_t merge) const;  // the matrix, if the constant stands in its order, or null
   // [n][taps][k] of all merged groups: where the constant stands in that order, or made in `made`.
   const int8_t* matrix(int64_t merge, std::vector<int8_t>* made) const;
   void consider(const PlanContext& context, const Packing& packing, int64_t pixels, Choice* best) const;

@@ -154,12 +154,18 @@ Int8Layer::Int8Layer(const NodeInfo& info, const LayerShape& shape) : info_(info
   }
 }
 
+const int8_t* Int8Layer::in_memory(int64_t merge) const {
+  const Value& constant = info_.constant(1);
+  const bool channels_last = constant.channels_last || shape_.taps() == 1 || shape_.k == 1;
+  return merge == 1 && channels_last ? static_cast<const int8_t*>(constant.data) : nullptr;
+}
+
 const int8_t* Int8Layer::matrix(int64_t merge, std::vector<int8_t>* made) const {
+  if (const int8_t* w = in_memory(merge)) return w;
   const int64_t taps = shape_.taps(), k = shape_.k, n = shape_.n, merged_k = k * merge;
   const Value& constant = info_.constant(1);
   const int8_t* w = static_cast<const int8_t*>(constant.data);
   const bool channels_last = constant.channels_last || taps == 1 || k == 1;
-  if (merge == 1 && channels_last) return w;
   const int64_t tap_stride = channels_last ? k : 1, channel_stride = channels_last ? 1 : taps;
   made->assign(static_cast<size_t>(n * taps * merged_k), 0);
   for (int64_t o = 0; o < n; ++o) {
@@ -224,8 +230,8 @@ void Int8Layer::consider(const PlanContext& context, const Packing& packing, int
                          Choice* best) const {
   int count = 0;
   const ConvInt8Kernel* rows = conv_int8_kernels(&count);
-  const ConvInt8Weights weights{nullptr, static_cast<int>(packing.n), static_cast<int>(packing.taps),
-                                static_cast<int>(packing.k)};
+  const ConvInt8Weights weights{in_memory(packing.merge), static_cast<int>(packing.n),
+                                static_cast<int>(packing.taps), static_cast<int>(packing.k)};
   for (int i = 0; i < count; ++i) {
     const ConvInt8Kernel& row = rows[i];
     const double density = row.format == WeightFormat::dense    ? 1.0

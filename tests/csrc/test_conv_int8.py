@@ -120,6 +120,20 @@ def test_saturating_pair() -> None:
             assert y[0] == 129540.0, row["name"]
 
 
+@pytest.mark.skipif("avx2" not in _core.available_isas(), reason="this CPU has no avx2")
+def test_cost_of_the_forms_of_groups() -> None:
+    """Drawn weights of 7 bits pair up, of 8 they need 16 bits: sparse rows pay for the latter alone."""
+    drawn = np.random.default_rng(0).normal(size=(64, 9, 64))
+
+    def cost(row: str, bits: int) -> float:
+        scale = np.abs(drawn).max(axis=(1, 2), keepdims=True) / (2 ** (bits - 1) - 1)
+        w = np.rint(drawn / scale).astype(np.int8)
+        return float(testing.cost_conv_int8(f"conv_int8_u8s8s32_{row}__avx2", w, 1.0, 56 * 56))
+
+    assert cost("5x16x4", 7) < 0.85 * cost("block4_40x1", 7)
+    assert cost("5x16x4", 7) < 0.8 * cost("5x16x4", 8)
+
+
 @pytest.mark.parametrize("row", row_parameters())
 class TestRow:
     @staticmethod

@@ -68,6 +68,7 @@ struct ConvInt8Kernel {
   void (*run)(const ConvInt8Args&);
   // Estimated cycles of one core for `pixels` output pixels of the whole layer when the fraction `density` of
   // the units the format stores (weights or 1x4 blocks) is nonzero; the plan takes the cheapest usable row.
+  // The weights may be null where they do not stand in memory in the order of the packing.
   double (*cost)(const ConvInt8Weights&, double density, int64_t pixels);
 };
 

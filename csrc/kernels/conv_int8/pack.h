@@ -30,16 +30,21 @@ namespace conv_int8 {
 }
 
 // Header of one panel in panel16_mixed, at byte offset panel_offset[p] (uint32_t, at the start of the packed
-// weights). Then follow, at byte offsets from the header, uint16_t group[taps * groups], the groups in the
-// order in which their weights stand, and the weights. Of tap t, the groups from begin[3 t] on are narrow,
-// int8_t [16 output channels][4], and up to begin[3 t + 1] each two may be added in 16 bits; those from
-// begin[3 t + 2] to begin[3 t + 3] are wide: int16_t [2][16][2], first the even, then the odd ones of the 4
-// input channels.
+// weights). Then follow, at byte offsets from the header, uint32_t group[taps * groups], the groups of all
+// taps (tap * groups + group of the tap) in the order in which their weights stand, and the weights. Up to
+// paired_end, each two groups may be added in 16 bits; up to narrow_end they are int8_t [16 output
+// channels][4], then, up to wide_end, int16_t [2][16][2]: first the even, then the odd ones of the 4 input
+// channels.
 struct MixedPanel {
   uint32_t group_offset, weight_offset;
-  uint32_t paired;    // 1 if any groups are
-  uint32_t begin[1];  // [3 * taps + 1]
+  uint32_t paired_end, narrow_end, wide_end;
 };
+
+// Which parts of the groups are in each form, estimated from at most 64 groups of each of three panels.
+struct MixedShares {
+  double paired = 0.0, narrow = 0.0, wide = 0.0;
+};
+MixedShares estimate_mixed_shares(const ConvInt8Weights& weights);
 
 size_t packed_bytes_rows(const ConvInt8Weights& weights);
 void pack_rows(const ConvInt8Weights& weights, void* packed);
@@ -55,7 +60,9 @@ void pack_panel16_k64(const ConvInt8Weights& weights, void* packed);
 
 inline size_t scratch_bytes_rows(const ConvInt8Args&) { return 0; }
 inline size_t scratch_bytes_panel16(const ConvInt8Args&) { return 0; }
-inline size_t scratch_bytes_panel16_mixed(const ConvInt8Args&) { return 0; }
+inline size_t scratch_bytes_panel16_mixed(const ConvInt8Args& args) {
+  return static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4) * sizeof(int32_t);
+}
 inline size_t scratch_bytes_panel16_k64(const ConvInt8Args&) { return 0; }
 
 }  // namespace conv_int8

@@ -11,9 +11,7 @@ namespace pyruntime {
 namespace conv_int8 {
 namespace {
 
-constexpr size_t kNarrowBytes = 64, kWideBytes = 128, kBeginOffset = offsetof(MixedPanel, begin);
-
-int groups_of(const ConvInt8Weights& weights) { return (weights.k + 3) / 4; }
+constexpr size_t kNarrowBytes = 64, kWideBytes = 128;
 
 // Products of two weights with any x0, x1 in [0, 255] stay in 16 bits if the positive ones of the weights
 // come to at most 128 and the negative ones to at least -128: 255 * 128 fits, 255 * 129 does not.
@@ -78,34 +76,33 @@ class PanelGroups {
  public:
   explicit PanelGroups(size_t groups) : sums_(groups) {}
 
-  void look_at(const PanelRows& rows) {
+  // Every `step`-th group: all of them, unless for an estimate.
+  void look_at(const PanelRows& rows, size_t step = 1) {
     alignas(64) uint8_t narrow[kNarrowBytes];
     for (size_t g = 0; g < sums_.size(); ++g) {
-      write_narrow(rows, g, narrow);
+      write_narrow(rows, g * step, narrow);
       sums_[g] = pair_sums(narrow);
     }
   }
 
+  size_t count() const { return sums_.size(); }
+
   bool wide(size_t group) const { return sums_[group].peak > kMostOfASign; }
 
-  // Those of the `count` groups from `first` on that are narrow, numbered from `first`: paired[i] and
-  // paired[i + 1] fit together (i even), single ones found no partner. Few groups are not worth a loop more.
-  void pair_up(size_t first, int count, std::vector<uint16_t>* paired, std::vector<uint16_t>* single) {
-    paired->clear();
-    single->clear();
+  // The narrow groups: paired[i] and paired[i + 1] fit together (i even), single ones found no partner.
+  void pair_up(std::vector<uint32_t>* paired, std::vector<uint32_t>* single) {
+    const PairSums* sums = sums_.data();
     open_.clear();
-    const PairSums* sums = sums_.data() + first;
-    for (int g = 0; g < count; ++g)
-      if (!wide(first + static_cast<size_t>(g))) open_.push_back(static_cast<uint16_t>(g));
-    if (count < kLeastGroups) single->swap(open_);
+    for (uint32_t g = 0; g < sums_.size(); ++g)
+      if (!wide(g)) open_.push_back(g);
     std::stable_sort(open_.begin(), open_.end(),
-                     [sums](uint16_t a, uint16_t b) { return sums[a].peak < sums[b].peak; });
+                     [sums](uint32_t a, uint32_t b) { return sums[a].peak < sums[b].peak; });
     while (!open_.empty()) {
-      const uint16_t high = open_.back();
+      const uint32_t high = open_.back();
       open_.pop_back();
       const auto end = open_.begin() + static_cast<ptrdiff_t>(std::min(open_.size(), kCandidates));
       const auto low =
-          std::find_if(open_.begin(), end, [&](uint16_t g) { return fit_together(sums[high], sums[g]); });
+          std::find_if(open_.begin(), end, [&](uint32_t g) { return fit_together(sums[high], sums[g]); });
       if (low == end) {
         single->push_back(high);
         continue;
@@ -119,10 +116,9 @@ class PanelGroups {
  private:
   // Of the groups with the smallest weights, which fit best, so many are tried for each with large ones.
   static constexpr size_t kCandidates = 16;
-  static constexpr int kLeastGroups = 8;
 
   std::vector<PairSums> sums_;
-  std::vector<uint16_t> open_;
+  std::vector<uint32_t> open_;
 };
 
 size_t round_up(size_t value, size_t granule) { return (value + granule - 1) / granule * granule; }
@@ -131,47 +127,54 @@ size_t table_bytes(const ConvInt8Weights& weights) {
   return round_up(static_cast<size_t>((weights.n + 15) / 16) * 4, 64);
 }
 
-uint32_t group_offset(const ConvInt8Weights& weights) {
-  return static_cast<uint32_t>(kBeginOffset + 4 * (3 * weights.taps + 1));
-}
-
-uint32_t weight_offset(const ConvInt8Weights& weights) {
-  const size_t groups = static_cast<size_t>(weights.taps) * groups_of(weights);
-  return static_cast<uint32_t>(round_up(group_offset(weights) + 2 * groups, 64));
-}
+size_t weight_offset(size_t groups) { return round_up(sizeof(MixedPanel) + sizeof(uint32_t) * groups, 64); }
 
 // Writes the panel and returns its size in bytes.
-size_t pack_panel(const ConvInt8Weights& weights, const PanelRows& rows, PanelGroups* groups, uint8_t* out) {
-  const uint32_t head[2] = {group_offset(weights), weight_offset(weights)};
-  std::memcpy(out, head, 8);
-  uint8_t* columns = out + head[1];
-  uint32_t count = 0, any_paired = 0;
-  std::vector<uint16_t> paired, single, wide;
-  const auto write = [&](const std::vector<uint16_t>& list, size_t first, int kind) {
-    std::memcpy(out + kBeginOffset + 4 * (3 * (first / rows.groups()) + kind), &count, 4);
-    for (const uint16_t g : list) {
-      std::memcpy(out + head[0] + 2 * count++, &g, 2);
-      (kind == 2 ? write_wide : write_narrow)(rows, first + g, columns);
-      columns += kind == 2 ? kWideBytes : kNarrowBytes;
-    }
-  };
-  for (int t = 0; t < weights.taps; ++t) {
-    const size_t first = static_cast<size_t>(t) * rows.groups();
-    groups->pair_up(first, rows.groups(), &paired, &single);
-    wide.clear();
-    for (int g = 0; g < rows.groups(); ++g)
-      if (groups->wide(first + static_cast<size_t>(g))) wide.push_back(static_cast<uint16_t>(g));
-    any_paired |= !paired.empty();
-    write(paired, first, 0);
-    write(single, first, 1);
-    write(wide, first, 2);
+size_t pack_panel(const PanelRows& rows, PanelGroups* groups, uint8_t* out) {
+  std::vector<uint32_t> order, narrow;
+  MixedPanel head;
+  groups->pair_up(&order, &narrow);
+  head.paired_end = static_cast<uint32_t>(order.size());
+  order.insert(order.end(), narrow.begin(), narrow.end());
+  head.narrow_end = static_cast<uint32_t>(order.size());
+  for (uint32_t g = 0; g < groups->count(); ++g)
+    if (groups->wide(g)) order.push_back(g);
+  head.wide_end = static_cast<uint32_t>(order.size());
+  head.group_offset = static_cast<uint32_t>(sizeof(MixedPanel));
+  head.weight_offset = static_cast<uint32_t>(weight_offset(order.size()));
+  std::memcpy(out, &head, sizeof(head));
+  std::memcpy(out + head.group_offset, order.data(), order.size() * sizeof(uint32_t));
+  uint8_t* columns = out + head.weight_offset;
+  for (uint32_t i = 0; i < head.wide_end; ++i) {
+    const bool wide = i >= head.narrow_end;
+    (wide ? write_wide : write_narrow)(rows, order[i], columns);
+    columns += wide ? kWideBytes : kNarrowBytes;
   }
-  std::memcpy(out + kBeginOffset + 4 * 3 * weights.taps, &count, 4);
-  std::memcpy(out + offsetof(MixedPanel, paired), &any_paired, 4);
   return static_cast<size_t>(columns - out);
 }
 
 }  // namespace
+
+MixedShares estimate_mixed_shares(const ConvInt8Weights& weights) {
+  constexpr size_t kMostGroups = 64;
+  constexpr int kMostPanels = 3;
+  PanelRows rows(weights);
+  const size_t all = rows.row_bytes() / 4, step = (all + kMostGroups - 1) / kMostGroups;
+  PanelGroups groups(all / step);
+  MixedShares shares;
+  const int panels = std::max(1, weights.n / 16), looked_at = std::min(panels, kMostPanels);
+  const double each = 1.0 / static_cast<double>(groups.count() * static_cast<size_t>(looked_at));
+  for (int i = 0; i < looked_at; ++i) {
+    rows.move_to(i * panels / looked_at);
+    groups.look_at(rows, step);
+    std::vector<uint32_t> paired, narrow;
+    groups.pair_up(&paired, &narrow);
+    shares.paired += each * static_cast<double>(paired.size());
+    shares.narrow += each * static_cast<double>(narrow.size());
+  }
+  shares.wide = 1.0 - shares.paired - shares.narrow;
+  return shares;
+}
 
 size_t packed_bytes_panel16_mixed(const ConvInt8Weights& weights) {
   size_t bytes = table_bytes(weights);
@@ -181,7 +184,7 @@ size_t packed_bytes_panel16_mixed(const ConvInt8Weights& weights) {
   for (int panel = 0; panel < (weights.n + 15) / 16; ++panel) {
     rows.move_to(panel);
     found.look_at(rows);
-    bytes += weight_offset(weights);
+    bytes += weight_offset(groups);
     for (size_t g = 0; g < groups; ++g) bytes += found.wide(g) ? kWideBytes : kNarrowBytes;
   }
   return bytes;
@@ -198,7 +201,7 @@ void pack_panel16_mixed(const ConvInt8Weights& weights, void* packed) {
     std::memcpy(out + 4 * panel, &offset, 4);
     rows.move_to(panel);
     groups.look_at(rows);
-    at += pack_panel(weights, rows, &groups, out + at);
+    at += pack_panel(rows, &groups, out + at);
   }
 }
 

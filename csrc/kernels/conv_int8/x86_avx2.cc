@@ -1,17 +1,15 @@
-// conv_int8 on AVX2. A tile is M pixels x 16 output channels (two vectors of 8 accumulators per pixel):
+// conv_int8 on AVX2. A tile is M pixels x 16 output channels (two vectors of 8 accumulators per pixel). For
+// every group of 4 input channels, of all taps, in the order of the panel:
 //
-//   for every tap, for every group of 4 input channels of the panel:
-//     paired: two groups at once; 4 M times VPMADDUBSW (u8 x s8 pairs to s16), 2 M times VPADDW, VPMADDWD
-//     with
-//             ones (pairs to s32), VPADDD
-//     narrow: 2 loads of 32 weight bytes, M broadcasts of 4 activation bytes,
-//             2 M times VPMADDUBSW, VPMADDWD with ones, VPADDD
-//     wide:   4 loads of 16 weights in s16, M broadcasts, of which the even (VPAND) and the odd
-//             bytes (VPSRLW) are taken as s16, 4 M times VPMADDWD, VPADDD
+//   paired: two groups at once; 2 M broadcasts of 4 activation bytes, 4 M times VPMADDUBSW (u8 x s8 pairs to
+//           s16), 2 M times VPADDW, VPMADDWD with ones (pairs to s32), VPADDD
+//   narrow: 2 loads of 32 weight bytes, M broadcasts, 2 M times VPMADDUBSW, VPMADDWD with ones, VPADDD
+//   wide:   M broadcasts, of which the even (VPAND) and the odd bytes (VPSRLW) are taken as s16, 4 M times
+//           VPMADDWD with s16 weights, VPADDD
 //
 // VPMADDUBSW saturates a sum of two products at 16 bits. The packing (panel16_mixed) makes a group wide if
-// one of its sums could leave them, so the result is exact. Zen 3 takes 0.88 cycles per 32 MACs in the paired
-// form, 1.22 in the narrow, 1.48 in the wide one.
+// one of its sums could leave them, so the result is exact. Zen 3 takes 0.85 cycles per 32 MACs in the paired
+// form, 1.22 in the narrow, 1.48 in the wide one; both multipliers are then busy for 0.75, 1 and 1 cycles.
 // More than 5 pixels would not leave the wide form enough of the 16 registers.
 #include <immintrin.h>
 
@@ -27,8 +25,7 @@ constexpr int kMaxPixels = 5;
 struct Tile {
   const uint8_t* x;
   ptrdiff_t x_stride;
-  const int32_t* tap_offset;
-  int taps;
+  const int32_t* group_offset;  // bytes from the pixel to the 4 channels of each group
   const conv_int8::MixedPanel* panel;
   int channel, n;
   uint8_t* y;  // channel 0
@@ -44,88 +41,88 @@ struct Tile {
   return _mm256_set1_epi32(value);
 }
 
-[[gnu::always_inline]] inline __m256i add_products(__m256i acc, __m256i x, __m256i w) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), ones));
-}
-
-// x points at 4 channels of the first pixel.
+// The pixels of a tile, each in a register of its own: with one offset for all, a group costs one load per
+// pixel and no address arithmetic.
 template <int M>
-[[gnu::always_inline]] inline void add_narrow(__m256i (&acc)[M][2], const uint8_t* x, ptrdiff_t stride,
+struct Pixels {
+  const uint8_t* x[M];
+};
+
+template <int M>
+[[gnu::always_inline]] inline void add_narrow(__m256i (&acc)[M][2], const Pixels<M>& pixels, ptrdiff_t at,
                                               const __m256i* w) {
-  const __m256i w0 = _mm256_load_si256(w), w1 = _mm256_load_si256(w + 1);
+  const __m256i ones = _mm256_set1_epi16(1), w0 = _mm256_load_si256(w), w1 = _mm256_load_si256(w + 1);
 #pragma GCC unroll 5
   for (int m = 0; m < M; ++m) {
-    const __m256i value = broadcast4(x + m * stride);
-    acc[m][0] = add_products(acc[m][0], value, w0);
-    acc[m][1] = add_products(acc[m][1], value, w1);
+    const __m256i value = broadcast4(pixels.x[m] + at);
+    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(_mm256_maddubs_epi16(value, w0), ones));
+    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(_mm256_maddubs_epi16(value, w1), ones));
   }
 }
 
-// Two groups whose sums are added in 16 bits; y points at the second one's channels.
+// Two groups whose sums are added in 16 bits. One vector of weights and the temporaries fill the 16
+// registers; the other weights stay memory operands, or they would push accumulators out.
 template <int M>
-[[gnu::always_inline]] inline void add_paired(__m256i (&acc)[M][2], const uint8_t* x, const uint8_t* y,
-                                              ptrdiff_t stride, const __m256i* w) {
-  const __m256i ones = _mm256_set1_epi16(1);
+[[gnu::always_inline]] inline void add_paired(__m256i (&acc)[M][2], const Pixels<M>& pixels, ptrdiff_t at,
+                                              ptrdiff_t at2, const __m256i* w) {
+  const __m256i ones = _mm256_set1_epi16(1), w0 = _mm256_load_si256(w);
 #pragma GCC unroll 5
   for (int m = 0; m < M; ++m) {
-    const __m256i first = broadcast4(x + m * stride), second = broadcast4(y + m * stride);
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
-      const __m256i sums = _mm256_add_epi16(_mm256_maddubs_epi16(first, _mm256_load_si256(w + half)),
-                                            _mm256_maddubs_epi16(second, _mm256_load_si256(w + 2 + half)));
-      acc[m][half] = _mm256_add_epi32(acc[m][half], _mm256_madd_epi16(sums, ones));
-    }
+    asm("" : "+r"(w));
+    const __m256i first = broadcast4(pixels.x[m] + at), second = broadcast4(pixels.x[m] + at2);
+    const __m256i sums0 = _mm256_add_epi16(_mm256_maddubs_epi16(first, w0),
+                                           _mm256_maddubs_epi16(second, _mm256_load_si256(w + 2)));
+    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(sums0, ones));
+    const __m256i sums1 = _mm256_add_epi16(_mm256_maddubs_epi16(first, _mm256_load_si256(w + 1)),
+                                           _mm256_maddubs_epi16(second, _mm256_load_si256(w + 3)));
+    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(sums1, ones));
   }
 }
 
 template <int M>
-[[gnu::always_inline]] inline void add_wide(__m256i (&acc)[M][2], const uint8_t* x, ptrdiff_t stride,
+[[gnu::always_inline]] inline void add_wide(__m256i (&acc)[M][2], const Pixels<M>& pixels, ptrdiff_t at,
                                             const __m256i* w) {
-  const __m256i even0 = _mm256_load_si256(w), even1 = _mm256_load_si256(w + 1);
-  const __m256i odd0 = _mm256_load_si256(w + 2), odd1 = _mm256_load_si256(w + 3);
 #pragma GCC unroll 5
   for (int m = 0; m < M; ++m) {
-    const __m256i value = broadcast4(x + m * stride);
+    asm("" : "+r"(w));
+    const __m256i value = broadcast4(pixels.x[m] + at);
     const __m256i even = _mm256_and_si256(value, _mm256_set1_epi16(0xff)), odd = _mm256_srli_epi16(value, 8);
-    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(even, even0));
-    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(even, even1));
-    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(odd, odd0));
-    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(odd, odd1));
+    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(even, _mm256_load_si256(w)));
+    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(even, _mm256_load_si256(w + 1)));
+    acc[m][0] = _mm256_add_epi32(acc[m][0], _mm256_madd_epi16(odd, _mm256_load_si256(w + 2)));
+    acc[m][1] = _mm256_add_epi32(acc[m][1], _mm256_madd_epi16(odd, _mm256_load_si256(w + 3)));
   }
 }
 
-// Paired: whether the panel has paired groups (a loop that never runs costs 1x1 layers of 16 channels 6 %).
-template <int M, bool Paired>
+template <int M>
 void run_tile(const Tile& t) {
   const Requantize& q = *t.requantize;
   __m256i acc[M][2];
+  Pixels<M> pixels;
   const __m256i* init = reinterpret_cast<const __m256i*>(q.acc_init + t.channel);
 #pragma GCC unroll 5
   for (int m = 0; m < M; ++m) {
     acc[m][0] = _mm256_loadu_si256(init);
     acc[m][1] = _mm256_loadu_si256(init + 1);
+    pixels.x[m] = t.x + m * t.x_stride;
+    asm("" : "+r"(pixels.x[m]));  // or it would be computed again from x for each group
   }
   const uint8_t* base = reinterpret_cast<const uint8_t*>(t.panel);
-  const uint16_t* group = reinterpret_cast<const uint16_t*>(base + t.panel->group_offset);
   const __m256i* w = reinterpret_cast<const __m256i*>(base + t.panel->weight_offset);
-  const uint32_t* begin = t.panel->begin;
-  for (int tap = 0; tap < t.taps; ++tap, begin += 3) {
-    const uint8_t* x = t.x + t.tap_offset[tap];
-    const auto channels = [&](uint32_t g) { return x + 4 * static_cast<ptrdiff_t>(group[g]); };
-    for (uint32_t g = begin[0]; Paired && g < begin[1]; g += 2, w += 4)
-      add_paired<M>(acc, channels(g), channels(g + 1), t.x_stride, w);
-    for (uint32_t g = begin[1]; g < begin[2]; ++g, w += 2) add_narrow<M>(acc, channels(g), t.x_stride, w);
-    for (uint32_t g = begin[2]; g < begin[3]; ++g, w += 4) add_wide<M>(acc, channels(g), t.x_stride, w);
-  }
+  const uint32_t* group = reinterpret_cast<const uint32_t*>(base + t.panel->group_offset);
+  const uint32_t *paired_end = group + t.panel->paired_end, *narrow_end = group + t.panel->narrow_end,
+                 *wide_end = group + t.panel->wide_end;
+  const int32_t* offset = t.group_offset;
+  for (; group < paired_end; group += 2, w += 4)
+    add_paired<M>(acc, pixels, offset[group[0]], offset[group[1]], w);
+  for (; group < narrow_end; ++group, w += 2) add_narrow<M>(acc, pixels, offset[*group], w);
+  for (; group < wide_end; ++group, w += 4) add_wide<M>(acc, pixels, offset[*group], w);
   requantize_store_tile_avx2<M>(q, acc, t.channel, t.n - t.channel, t.residual, t.residual_stride, t.y,
                                 t.y_stride);
 }
 
 using TileFunction = void (*)(const Tile&);
-constexpr TileFunction kTiles[2][kMaxPixels] = {
-    {run_tile<1, false>, run_tile<2, false>, run_tile<3, false>, run_tile<4, false>, run_tile<5, false>},
-    {run_tile<1, true>, run_tile<2, true>, run_tile<3, true>, run_tile<4, true>, run_tile<5, true>}};
+constexpr TileFunction kTiles[kMaxPixels] = {run_tile<1>, run_tile<2>, run_tile<3>, run_tile<4>, run_tile<5>};
 
 // What is computed between two reads of the same weights from L2 or beyond.
 struct Block {
@@ -149,7 +146,7 @@ void run_block(const ConvInt8Args& args, Tile t, const Block& block) {
       for (int p = block.panel_begin; p < block.panel_end; ++p) {
         t.panel = reinterpret_cast<const conv_int8::MixedPanel*>(packed + panel_offset[p]);
         t.channel = 16 * p;
-        kTiles[t.panel->paired][pixels - 1](t);
+        kTiles[pixels - 1](t);
       }
       t.x += pixels * t.x_stride;
       t.y += pixels * t.y_stride;
@@ -162,6 +159,15 @@ void run_block(const ConvInt8Args& args, Tile t, const Block& block) {
 // panels do (3x3, 7x7 pixels of 512 channels: 0.9 of the time of all panels for each tile). With one tap the
 // long streams of all panels are better prefetched (128 x 3072 by 768: 0.95 of the time of blocks).
 constexpr ptrdiff_t kPanelBytes = 24 << 10, kPixelBytes = 128 << 10;
+
+// Of every group of 4 channels, in the order (tap, group): bytes from a pixel.
+const int32_t* group_offsets(const ConvInt8Args& args) {
+  int32_t* offsets = static_cast<int32_t*>(args.scratch);
+  const int groups = (args.k + 3) / 4;
+  for (int t = 0; t < args.taps; ++t)
+    for (int g = 0; g < groups; ++g) offsets[t * groups + g] = args.tap_offset[t] + 4 * g;
+  return offsets;
+}
 
 int smaller(int a, int b) { return a < b ? a : b; }
 
@@ -182,8 +188,7 @@ void run_conv_int8_u8s8s32_5x16x4__avx2(const ConvInt8Args& args) {
   const Requantize& q = args.requantize;
   Tile t{};
   t.x_stride = args.x_col_stride;
-  t.tap_offset = args.tap_offset;
-  t.taps = args.taps;
+  t.group_offset = group_offsets(args);
   t.n = args.n;
   t.y_stride = args.y_col_stride;
   t.residual_stride = q.residual_col_stride;
