@@ -20,6 +20,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from bench.models.random_networks import STATISTICS_PICTURES, noise, resnet50
 from pyruntime import graph
+from pyruntime.blas import single_threaded
 from pyruntime.evaluate import observe
 from pyruntime.frontends.onnx import load
 from pyruntime.prune import parse_spec, prune
@@ -44,12 +45,14 @@ def main() -> None:
     def progress(done: int, total: int) -> None:
         print(f"{time.perf_counter() - start:6.0f} s  layer {done} of {total}", flush=True)
 
-    update_pruned(model, reference, data, report.granularities, progress=progress)
+    with single_threaded():  # as `compress` does
+        update_pruned(model, reference, data, report.granularities, progress=progress)
     seconds = time.perf_counter() - start
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    used = resource.getrusage(resource.RUSAGE_SELF)
     print(f"{options.images} images of {options.size}x{options.size}, {options.prune}")
     print(f"logits: {before:.1f} dB after pruning, {sqnr(reference, model, options.size):.1f} dB after OBS")
-    print(f"{seconds / 60:.1f} minutes, at most {memory:.1f} GB")
+    cpu = used.ru_utime + used.ru_stime
+    print(f"{seconds / 60:.1f} minutes ({cpu / 60:.1f} of CPU in all), at most {used.ru_maxrss / 2**20:.1f} GB")
 
 
 def sqnr(reference, model, size: int) -> float:  # type: ignore[no-untyped-def]

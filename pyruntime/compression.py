@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from pyruntime import calibration_data, graph
+from pyruntime.blas import single_threaded
 from pyruntime.errors import DataError, ModelError, OptionError
 from pyruntime.frontends.onnx import load
 from pyruntime.layers import find_layers
@@ -113,6 +114,7 @@ class CompressedModel:
         return summary(self.program, self.report)
 
 
+@single_threaded()
 def compress(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model,
     recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str] = "int8",
@@ -122,8 +124,9 @@ def compress(
     validation: Data | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> CompressedModel:
-    """Prune, recover and quantize a network. Deterministic: the same arguments give the same bytes (but for a
-    target of latency, which is measured; the recipe it finds is deterministic again).
+    """Prune, recover and quantize a network. Deterministic: the same arguments give the same bytes, whatever
+    the number of threads (but for a target of latency, which is measured; the recipe found is deterministic
+    again). NumPy's BLAS is held to one thread meanwhile.
 
     Args:
         model: path or bytes of an ONNX file, a protobuf, or an `onnx_ir.Model`; it is not changed. A model

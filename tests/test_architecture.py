@@ -17,6 +17,7 @@ COMMON = {"errors", "numerics", "version", ""}
 # module (first name below `pyruntime`) -> what it may import from the package
 ARROWS = {
     "errors": set(),
+    "blas": set(),
     "program": set(),
     "minifloat": set(),
     "graph": set(),
@@ -37,6 +38,7 @@ ARROWS = {
     "calibration_data": {"graph"},
     "summary": {"pack", "program"},
     "search": {
+        "blas",
         "graph",
         "layers",
         "spec",
@@ -57,7 +59,17 @@ ARROWS = {
     "target": {"spec"},
 }
 # Only the tools may need these distributions; the runtime runs without them.
-TOOLS_ONLY = {"onnx", "onnx_ir", "onnxscript", "yaml", "tqdm", "torch", "onnxruntime", "openvino"}
+TOOLS_ONLY = {
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "threadpoolctl",
+    "yaml",
+    "tqdm",
+    "torch",
+    "onnxruntime",
+    "openvino",
+}
 RUNTIME_MODULES = {"__init__", "errors", "numerics", "program", "minifloat", "pack", "session", "reference"}
 
 

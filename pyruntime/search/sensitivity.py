@@ -18,6 +18,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from pyruntime import graph
+from pyruntime.blas import single_threaded
 from pyruntime.columns import sample_rows
 from pyruntime.evaluate import SMALL_SAMPLE, MakeRun, batch_size, fixed_batch, sample_count
 from pyruntime.layers import Layer
@@ -65,6 +66,7 @@ class Row:
         return {**asdict(self), "option": self.option.label}
 
 
+@single_threaded()
 def measure(
     model: ir.Model,
     data: Mapping[str, Array],
