@@ -19,6 +19,7 @@ from pyruntime.session import InferenceSession, SessionOptions
 Array = npt.NDArray[Any]
 
 BATCH = 32
+NO_SIGNAL = -999.0  # dB
 # Values a float model and its compressed form both have: results of these operators are worth a row.
 SKIPPED_OPS = {
     "quantize",
@@ -92,13 +93,13 @@ class Difference:
 
     @property
     def sqnr_db(self) -> float | None:
-        """10 log10(sum r^2 / sum (r - c)^2); None if there is no noise at all, -999 if there is nothing but
-        noise.
+        """10 log10(sum r^2 / sum (r - c)^2); None if there is no noise at all, NO_SIGNAL if there is
+        nothing but noise (the reference is all zero, or one of the two has NaN or infinite values).
         """
         if self.noise == 0.0:
             return None
         ratio = self.signal / self.noise
-        return 10.0 * math.log10(ratio) if 0.0 < ratio < math.inf else -999.0
+        return 10.0 * math.log10(ratio) if 0.0 < ratio < math.inf else NO_SIGNAL
 
     @property
     def cosine(self) -> float:

@@ -76,7 +76,10 @@ def load_array(path: str | os.PathLike[str]) -> Array:
         raise FileFormatError(f"{path}: not a .npy file, or a damaged one: {_first_line(error)}") from None
     if not isinstance(array, np.ndarray):
         array.close()
-        raise FileFormatError(f"{path}: expected one array (.npy), found an archive of arrays")
+        raise FileFormatError(
+            f"{path}: expected one array (.npy), found an archive of arrays; save each input on its own, "
+            "e.g. np.save('x.npy', archive['x'])"
+        )
     return array
 
 
@@ -94,7 +97,7 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def load_data(path: str | os.PathLike[str], inputs: list[NodeArg]) -> Data:
-    """DATA.npz for a model with these inputs; checks names, dtypes, shapes and that there is a sample."""
+    """DATA.npz for a model with these inputs; checks names, dtypes, shapes, that there is a sample and no NaN."""
     arrays = load_arrays(path)
     names = [argument.name for argument in inputs]
     labels = None if LABELS in names else arrays.pop(LABELS, None)
@@ -112,6 +115,7 @@ def load_data(path: str | os.PathLike[str], inputs: list[NodeArg]) -> Data:
             raise DataError(
                 f"{item} has shape {list(array.shape)}, expected {argument.shape} (first axis = samples)"
             )
+        _check_numbers(item, array)
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         raise DataError(f"{path}: the arrays have different numbers of samples: {counts}")
@@ -136,6 +140,16 @@ def _check_names(path: str | os.PathLike[str], arrays: Mapping[str, Array], name
             raise DataError(
                 f"{path}: array {name!r} is no input of the model; expected {', '.join(map(repr, names))}"
             )
+
+
+def _check_numbers(item: str, array: Array) -> None:
+    wrong = np.isnan(array).reshape(len(array), -1).any(axis=1) if array.dtype.kind == "f" else np.zeros(0)
+    if wrong.any():
+        count, first = int(np.count_nonzero(wrong)), int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"{item} has NaN in {count} of {len(array)} samples (the first: {first}), which nothing can be "
+            "compared on; leave these samples out"
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -28,7 +28,7 @@ def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.Arg
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from pyruntime.compare import compare_files
+    from pyruntime.compare import NO_SIGNAL, compare_files
 
     report = compare_files(
         arguments.reference, arguments.candidate, arguments.data, session_options(arguments)
@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     if report["layers"]:
         print("\nlayers, worst first")
         print(table(["value", *header[1:]], [_row(row) for row in report["layers"]]))
+    if any(row["sqnr_db"] == NO_SIGNAL for row in (*report["outputs"], *report["layers"])):
+        print(f"\n{NO_SIGNAL:.0f} dB: the reference is all zero, or one of the two has NaN or infinite values")
     return 0
 
 

@@ -325,6 +325,25 @@ def test_compare_with_bad_labels(
     assert word in fails(capsys, 1, "compare", float_file, float_file, "--data", path)
 
 
+def test_compare_with_nan(
+    float_file: Path, calibration_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """NaN in the data is an error; where a network makes infinities of numbers, -999 dB are explained."""
+    path = tmp_path / "data.npz"
+    x = np.load(calibration_file)["input"].copy()
+    x[[3, 5], 0] = np.nan
+    np.savez(path, input=x)
+    line = fails(capsys, 1, "compare", float_file, float_file, "--data", path)
+    assert "NaN in 2 of 64 samples (the first: 3)" in line
+    x[[3, 5], 0] = np.inf
+    np.savez(path, input=x)
+    arguments = ["compare", str(float_file), str(float_file), "--data"]
+    assert main([*arguments, str(path)]) == 0
+    assert "-999 dB: the reference is all zero" in capsys.readouterr().out
+    assert main([*arguments, str(calibration_file)]) == 0
+    assert "-999" not in capsys.readouterr().out
+
+
 def test_compare_of_different_models(
     float_file: Path, packed_file: Path, calibration_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
