@@ -51,8 +51,8 @@ def main() -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(f"{options.images} images of {options.size}x{options.size}, {options.prune}")
     print(f"logits: {before:.1f} dB after pruning, {sqnr(reference, model, options.size):.1f} dB after OBS")
-    cpu = used.ru_utime + used.ru_stime
-    print(f"{seconds / 60:.1f} minutes ({cpu / 60:.1f} of CPU in all), at most {used.ru_maxrss / 2**20:.1f} GB")
+    cpu, memory = (used.ru_utime + used.ru_stime) / 60, used.ru_maxrss / 2**20
+    print(f"{seconds / 60:.1f} minutes ({cpu:.1f} of CPU in all), at most {memory:.1f} GB")
 
 
 def sqnr(reference, model, size: int) -> float:  # type: ignore[no-untyped-def]

@@ -97,7 +97,7 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def load_data(path: str | os.PathLike[str], inputs: list[NodeArg]) -> Data:
-    """DATA.npz for a model with these inputs; checks names, dtypes, shapes, that there is a sample and no NaN."""
+    """DATA.npz for a model with these inputs; checks names, dtypes, shapes, for a sample and no NaN."""
     arrays = load_arrays(path)
     names = [argument.name for argument in inputs]
     labels = None if LABELS in names else arrays.pop(LABELS, None)

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("\nlayers, worst first")
         print(table(["value", *header[1:]], [_row(row) for row in report["layers"]]))
     if any(row["sqnr_db"] == NO_SIGNAL for row in (*report["outputs"], *report["layers"])):
-        print(f"\n{NO_SIGNAL:.0f} dB: the reference is all zero, or one of the two has NaN or infinite values")
+        print(f"\n{NO_SIGNAL:.0f} dB: the reference is all zero, or one of the two has NaN or infinities")
     return 0
 
 
