@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -54,6 +55,15 @@ int cgroup_cpus() {
 }
 
 }  // namespace
+
+std::shared_ptr<ThreadPool> shared_thread_pool(int num_threads) {
+  static std::mutex mutex;
+  static std::map<int, std::weak_ptr<ThreadPool>> pools;
+  std::lock_guard<std::mutex> lock(mutex);
+  std::shared_ptr<ThreadPool> pool = pools[num_threads].lock();
+  if (pool == nullptr) pools[num_threads] = pool = std::make_shared<ThreadPool>(num_threads);
+  return pool;
+}
 
 int default_num_threads() {
   int cpus = static_cast<int>(std::thread::hardware_concurrency());
@@ -162,16 +172,21 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::run(int tasks, TaskRef f) {
-  if (num_threads_ == 1 || tasks <= 1) {
-    FlushSubnormals flush;
-    for (int i = 0; i < tasks; ++i) f(i, 0);
-    return;
-  }
-  if (impl_->pid != getpid())
-    impl_ = new Impl;  // first use in a forked child; the old state is leaked on purpose
-  Impl& pool = *impl_;
-  std::lock_guard<std::mutex> turn(pool.callers);
   FlushSubnormals flush;
+  if (num_threads_ > 1 && tasks > 1) {
+    if (impl_->pid != getpid())
+      impl_ = new Impl;  // first use in a forked child; the old state is leaked on purpose
+    while (tasks > 1) {
+      std::unique_lock<std::mutex> turn(impl_->callers, std::try_to_lock);
+      if (turn.owns_lock()) return run_together(tasks, f);
+      f(--tasks, 0);
+    }
+  }
+  while (tasks > 0) f(--tasks, 0);
+}
+
+void ThreadPool::run_together(int tasks, const TaskRef& f) {
+  Impl& pool = *impl_;
   if (pool.threads.empty()) pool.start(num_threads_ - 1);
   pool.task = &f;
   pool.unfinished.store(tasks, std::memory_order_relaxed);

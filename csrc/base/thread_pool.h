@@ -1,12 +1,16 @@
-// Caller + N-1 workers. One parallel_for at a time per pool; tasks are claimed from a shared counter.
+// Caller + N-1 workers, who serve one parallel_for at a time; tasks are claimed from a shared counter.
 //
 //  - Workers start on the first parallel_for with more than one task; none are made for one thread or at
 //  import.
 //  - After fork() the child's pool abandons the parent's threads (they do not exist there) and starts its
 //  own.
 //  - Idle workers spin for a bounded time (about 50 us), then sleep on a condition variable.
+//  - Sessions of one process with as many threads share their pool: the idle workers of one would take the
+//    CPU from the other.
 //  - num_threads defaults to the CPUs this process may use: min(affinity mask, cgroup quota).
 #pragma once
+
+#include <memory>
 
 namespace pyruntime {
 
@@ -34,8 +38,8 @@ class ThreadPool {
   int num_threads() const { return num_threads_; }
 
   // Runs f(task, thread) for every task in [0, tasks); thread is in [0, num_threads()) and no two tasks run
-  // on the same thread index at once. Returns when all are done. f must not throw. Concurrent callers take
-  // turns.
+  // on the same thread index at once. Returns when all are done. f must not throw. While the workers serve
+  // another caller, the tasks run one by one on the calling thread.
   template <typename F>
   void parallel_for(int tasks, F&& f) {
     run(tasks, TaskRef(f));
@@ -44,10 +48,14 @@ class ThreadPool {
  private:
   struct Impl;
   void run(int tasks, TaskRef f);
+  void run_together(int tasks, const TaskRef& f);  // by the holder of the lock on callers
 
   int num_threads_;
   Impl* impl_;  // deliberately leaked in a forked child, hence no smart pointer
 };
+
+// The pool of the process with so many threads, as long as anybody holds it.
+std::shared_ptr<ThreadPool> shared_thread_pool(int num_threads);
 
 // CPUs this process may use, at least 1.
 int default_num_threads();

@@ -32,12 +32,12 @@ int checked_threads(int requested) {
 Session::Session(Program program, const SessionOptions& options)
     : program_(std::make_unique<const Program>(std::move(program))),
       profiling_(options.profiling),
-      pool_(checked_threads(options.num_threads)) {
+      pool_(shared_thread_pool(checked_threads(options.num_threads))) {
   plan_options_.isa = resolve_isa(options.isa);
-  plan_options_.num_threads = pool_.num_threads();
+  plan_options_.num_threads = pool_->num_threads();
   plan_options_.weight_format = parse_weight_format(options.weight_format);
   operators_.resize(program_->nodes.size());
-  for_each_node(*program_, pool_, [&](int i) { operators_[i] = make_operator(NodeInfo(*program_, i)); });
+  for_each_node(*program_, *pool_, [&](int i) { operators_[i] = make_operator(NodeInfo(*program_, i)); });
   for (const Node& node : program_->nodes) node_times_.push_back({node.name, node.op, "", 0, 0});
   plan_ahead();
 }
@@ -94,7 +94,7 @@ std::shared_ptr<const Plan> Session::plan_for(const std::vector<Shape>& input_sh
   }
   check_shapes(input_shapes);
   auto plan =
-      std::make_shared<const Plan>(*program_, operators_, input_shapes, plan_options_, &cache_, &pool_);
+      std::make_shared<const Plan>(*program_, operators_, input_shapes, plan_options_, &cache_, pool_.get());
   plans_.push_front({input_shapes, plan});
   if (plans_.size() > kMaxPlans) plans_.pop_back();
   newest_ = plan;
@@ -103,13 +103,13 @@ std::shared_ptr<const Plan> Session::plan_for(const std::vector<Shape>& input_sh
 
 void Session::run(const Plan& plan, const void* const* inputs, void* const* outputs) {
   if (!profiling_) {
-    plan.run(inputs, outputs, pool_, nullptr);
+    plan.run(inputs, outputs, *pool_, nullptr);
     return;
   }
   std::vector<int64_t> step_ns(plan.steps().size(), 0);
   using Clock = std::chrono::steady_clock;
   const Clock::time_point begin = Clock::now();
-  plan.run(inputs, outputs, pool_, step_ns.data());
+  plan.run(inputs, outputs, *pool_, step_ns.data());
   record(plan, step_ns, std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin).count());
 }
 

@@ -32,7 +32,7 @@ class Session {
 
   const Program& program() const { return *program_; }
   Isa isa() const { return plan_options_.isa; }
-  int num_threads() const { return pool_.num_threads(); }
+  int num_threads() const { return pool_->num_threads(); }
   bool profiling() const { return profiling_; }
 
   // The plan for these input shapes, made or reused. Throws Error for shapes that do not fit.
@@ -51,7 +51,7 @@ class Session {
   Operators operators_;
   PlanOptions plan_options_;
   bool profiling_;
-  ThreadPool pool_;
+  std::shared_ptr<ThreadPool> pool_;
   WeightCache cache_;
 
   struct Entry {
