@@ -67,9 +67,15 @@ class entropy:
 
     @staticmethod
     def decode(
-        block: npt.NDArray[Any], rows: int, columns: int, out: npt.NDArray[Any] | None = None
+        block: npt.NDArray[Any],
+        rows: int,
+        columns: int,
+        out: npt.NDArray[Any] | None = None,
+        isa: str = "",
     ) -> npt.NDArray[Any]:
-        """The symbols u8 [rows, columns] of a block, in `out` if that is given."""
+        """The symbols u8 [rows, columns] of a block, in `out` if that is given, with instructions up to
+        `isa`.
+        """
 
 # Runs single kernels; for tests and benchmarks.
 testing: Any

@@ -23,6 +23,7 @@ from pyruntime.bench.runner import Entrant
 from pyruntime.export_onnx import to_onnx
 from pyruntime.loading import load_program
 from pyruntime.pack import write
+from pyruntime.pack.writer import FORMAT_VERSION
 
 FLOAT = "float"  # the group of the float forms of a network
 
@@ -79,7 +80,7 @@ class _Files:
     def __init__(self, network: Network, cache: Path) -> None:
         self._network = network
         self._source = source_folder(network, cache)
-        recipe = json.dumps([prt.__version__, dict(network.recipe)])
+        recipe = json.dumps([prt.__version__, FORMAT_VERSION, dict(network.recipe)])
         self._folder = self._source / hashlib.sha256(recipe.encode()).hexdigest()[:12]
         self._folder.mkdir(exist_ok=True)
 

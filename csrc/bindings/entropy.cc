@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "base/cpu_features.h"
 #include "base/error.h"
 #include "bindings/bindings.h"
 #include "entropy/rans.h"
@@ -31,18 +32,20 @@ py::array encode_block(const Bytes& head, const Bytes& symbols) {
   return std::move(result);
 }
 
-py::array decode_block(const Bytes& block, size_t rows, size_t columns, const std::optional<Bytes>& out) {
+py::array decode_block(const Bytes& block, size_t rows, size_t columns, const std::optional<Bytes>& out,
+                       const std::string& isa_name) {
   if (block.ndim() != 1) throw Error("entropy.decode: expected a block [n]");
   const std::vector<py::ssize_t> shape{static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(columns)};
   if (out && (out->ndim() != 2 || out->shape(0) != shape[0] || out->shape(1) != shape[1]))
     throw Error("entropy.decode: out has another shape than the symbols");
+  const Isa isa = resolve_isa(isa_name);
   Bytes result = out ? *out : Bytes(shape);
   {
     const uint8_t* data = block.data();
     uint8_t* symbols = result.mutable_data();
     const size_t size = block.size();
     py::gil_scoped_release release;
-    entropy::decode(data, size, symbols, rows, columns);
+    entropy::decode(data, size, symbols, rows, columns, isa);
   }
   return std::move(result);
 }
@@ -54,8 +57,9 @@ void bind_entropy(py::module_& m) {
   entropy.def("encode", &encode_block, py::arg("head"), py::arg("symbols"),
               "The block of symbols u8 [rows, columns] under the model that the head states.");
   entropy.def("decode", &decode_block, py::arg("block"), py::arg("rows"), py::arg("columns"),
-              py::arg("out").noconvert() = py::none(),
-              "The symbols u8 [rows, columns] of a block, in `out` if that is given.");
+              py::arg("out").noconvert() = py::none(), py::arg("isa") = "",
+              "The symbols u8 [rows, columns] of a block, in `out` if that is given, with instructions up to "
+              "`isa`.");
 }
 
 }  // namespace pyruntime

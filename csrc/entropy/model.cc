@@ -14,13 +14,15 @@ class BitReader {
  public:
   BitReader(const uint8_t* data, size_t size) : data_(data), bits_(size * 8) {}
 
+  // At most 24 bits.
   uint32_t read(int count) {
     if (static_cast<size_t>(count) > bits_ - position_)
       throw Error("entropy-coded block: the head is cut off");
+    const size_t first = position_ >> 3, last = (position_ + count + 7) >> 3;
     uint32_t value = 0;
-    for (int i = 0; i < count; ++i, ++position_) {
-      value |= static_cast<uint32_t>(data_[position_ >> 3] >> (position_ & 7) & 1) << i;
-    }
+    for (size_t byte = first; byte < last; ++byte) value |= uint32_t{data_[byte]} << 8 * (byte - first);
+    value = value >> (position_ & 7) & ((1u << count) - 1);
+    position_ += count;
     return value;
   }
 
@@ -33,11 +35,19 @@ class BitReader {
 };
 
 std::vector<uint8_t> read_classes(BitReader& bits, size_t count, int width) {
-  std::vector<uint8_t> classes(count, 0);
-  if (width > 0) {
-    for (uint8_t& c : classes) c = static_cast<uint8_t>(bits.read(width));
-  }
+  std::vector<uint8_t> classes(width > 0 ? count : 0);
+  for (uint8_t& c : classes) c = static_cast<uint8_t>(bits.read(width));
   return classes;
+}
+
+// Places by class, and in their own order within one.
+std::vector<uint32_t> order_of(const std::vector<uint8_t>& classes) {
+  size_t next[(1 << kMaxClassBits) + 1] = {};
+  for (uint8_t c : classes) ++next[c + 1];
+  for (int c = 0; c < 1 << kMaxClassBits; ++c) next[c + 1] += next[c];
+  std::vector<uint32_t> order(classes.size());
+  for (size_t i = 0; i < classes.size(); ++i) order[next[classes[i]]++] = static_cast<uint32_t>(i);
+  return order;
 }
 
 // Ascending as unsigned bytes, or as signed ones.
@@ -111,7 +121,7 @@ Table read_table(BitReader& bits, size_t symbols, int width) {
 Model read_model(const uint8_t* data, size_t size, size_t rows, size_t columns) {
   BitReader bits(data, size);
   Model model;
-  model.lanes = static_cast<int>(bits.read(3)) + 1;
+  model.lanes = static_cast<int>(bits.read(kLaneBits)) + 1;
   model.split = bits.read(1);
   model.states = bits.read(1);
   const bool shared = bits.read(1), is_signed = bits.read(1);
@@ -121,7 +131,9 @@ Model read_model(const uint8_t* data, size_t size, size_t rows, size_t columns) 
     throw Error("entropy-coded block: too many classes");
   }
   // A class takes a bit or more, so that absurd counts end here and not in memory.
-  if ((row_bits && rows > size * 8) || (column_bits && columns > size * 8)) {
+  constexpr size_t kMost = 0xFFFFFFFF;
+  if ((row_bits && rows > std::min(size * 8, kMost)) ||
+      (column_bits && columns > std::min(size * 8, kMost))) {
     throw Error("entropy-coded block: the head is cut off");
   }
   model.row_classes = 1 << row_bits;
@@ -129,6 +141,8 @@ Model read_model(const uint8_t* data, size_t size, size_t rows, size_t columns) 
   model.alphabet = read_alphabet(bits, is_signed, model.split);
   model.row_class = read_classes(bits, rows, row_bits);
   model.column_class = read_classes(bits, columns, column_bits);
+  model.row_order = order_of(model.row_class);
+  if (!model.states) model.column_order = order_of(model.column_class);
   const size_t contexts = static_cast<size_t>(model.row_classes) * model.column_classes;
   if (model.split) {
     for (size_t i = 0; i < contexts * model.state_count(); ++i) {

@@ -19,7 +19,7 @@ from pyruntime.pack.codecs.layout import Encoded, total_bytes
 from pyruntime.pack.container import serialize
 from pyruntime.program import Array, Program, dtype_name, validate
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 PRODUCER = "pyruntime-cpu 0.1.0"
 # Tensors of the container that are no constants: the compressed program, and all parts below POOLED bytes.
 PROGRAM, POOL = "__program__", "__pool__"

@@ -6,7 +6,7 @@
 #include "kernels/conv_int8/sparse_pairs.h"
 #include "kernels/conv_int8/sparse_pixel.h"
 #include "kernels/requantize_avx2.h"
-#include "kernels/transpose_avx2.h"
+#include "base/transpose_avx2.h"
 
 namespace pyruntime {
 namespace {

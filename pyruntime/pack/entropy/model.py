@@ -19,11 +19,14 @@ from pyruntime.program import Array
 
 SCALE_BITS = 12
 SCALE = 1 << SCALE_BITS
-MAX_LANES = 8
+LANE_BITS = 5
 STATES = 11
 MAX_CODE = 47
 MAX_CONTEXT_BITS = 6
 ROUNDS = 4
+# Interleaved coders of a block: many decode faster, but each takes about 3 bytes.
+LEAST_LANES, MAX_LANES, LANE_BYTES = 8, 1 << LANE_BITS, 3
+LANE_COST = 0.0015
 # What is tried: (row bits, column bits). More contexts than 16 leave the cache and gain next to nothing.
 CLASS_BITS = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (0, 4))
 # Up to so many rows (the 4 bytes of floats, by millions) are classes of their own, and columns, which would
@@ -288,34 +291,42 @@ def _deltas(codes: Ints) -> Ints:
 def code_bits(sample: Array, settings: Settings, rows: int) -> float:
     """Size of the block of a matrix of `rows` rows like the sample, head included."""
     found = tables(sample, settings)
-    more = rows / len(sample)
     deltas = _deltas(found.codes)
-    bits = 50.0 + 16 * lanes(rows) + min(rice_bits(deltas, width) for width in range(4))
+    bits = 50.0 + min(rice_bits(deltas, width) for width in range(4))
     places = found.alphabet ^ (0x80 if settings.signed else 0)
     bits += float(places.max(initial=0) - places.min(initial=0))
     bits += rows * settings.row_bits + sample.shape[1] * settings.column_bits
+    if settings.split:
+        bits += (SCALE_BITS + 1) * found.zero.size
+    data = rows / len(sample) * _data_bits(found)
+    return float(bits + data + 16 * lanes(rows, data))
+
+
+def _data_bits(found: Tables) -> float:
+    """What the symbols take that the tables were made of."""
+    bits = 0.0
     for counts, codes in zip(found.counts, found.codes, strict=True):
         if counts.any():
             frequency = scaled(weight_of(codes))
-            bits -= more * float(counts[counts > 0] @ np.log2(frequency[counts > 0] / SCALE))
-    if settings.split:
-        bits += (SCALE_BITS + 1) * found.zero.size
-        flags = np.stack([found.zero, SCALE - found.zero], axis=1)
-        used = np.asarray(found.flags, np.int64) > 0
-        bits -= more * float(found.flags[used] @ np.log2(flags[used] / SCALE))
-    return float(bits)
+            bits -= float(counts[counts > 0] @ np.log2(frequency[counts > 0] / SCALE))
+    flags = np.stack([found.zero, SCALE - found.zero], axis=1)
+    used = np.asarray(found.flags, np.int64) > 0
+    return bits - float(found.flags[used] @ np.log2(flags[used] / SCALE))
 
 
-def lanes(rows: int) -> int:
-    """Interleaved coders of a block of that many rows."""
-    return min(MAX_LANES, rows)
+def lanes(rows: int, bits: float) -> int:
+    """Interleaved coders of so many rows that take so many bits."""
+    count = LEAST_LANES
+    while count < MAX_LANES and LANE_BYTES * 8 * (2 * count - LEAST_LANES) < LANE_COST * bits:
+        count *= 2
+    return min(count, rows)
 
 
 def head(symbols: Array, settings: Settings) -> Array:
     """The head of a block, u8 [n]."""
     found = tables(symbols, settings)
     writer = BitWriter()
-    writer.put(lanes(len(symbols)) - 1, 3)
+    writer.put(lanes(len(symbols), _data_bits(found)) - 1, LANE_BITS)
     for flag in (settings.split, settings.states, settings.shared, settings.signed, False):
         writer.put(int(flag), 1)
     writer.put(settings.row_bits, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyruntime.pack.entropy.model import (
+    LANE_BITS,
     MAX_CODE,
     MAX_CONTEXT_BITS,
     SCALE,
@@ -34,7 +35,7 @@ class _Bits:
 def decode(block: Array, rows: int, columns: int) -> Array:
     """Symbols u8 [rows, columns] of a block; ValueError for anything malformed."""
     bits = _Bits(block)
-    lanes = bits.read(3) + 1
+    lanes = bits.read(LANE_BITS) + 1
     split, states, shared, signed, unknown = (bool(bits.read(1)) for _ in range(5))
     row_bits, column_bits = bits.read(4), bits.read(4)
     if unknown or (states and not split):
@@ -70,18 +71,25 @@ def decode(block: Array, rows: int, columns: int) -> Array:
                 raise ValueError("the data is cut off")
             x[lane] = x[lane] << 16 | word
 
+    row_order = sorted(range(rows), key=row_class.__getitem__)
+    column_order = range(columns) if states else sorted(range(columns), key=column_class.__getitem__)
     symbols = np.zeros((rows, columns), np.uint8)
-    for first_row in range(0, rows, lanes):
-        for k in range(columns):
-            for row in range(first_row, min(first_row + lanes, rows)):
-                lane, context = row - first_row, (row_class[row] << column_bits) + column_class[k]
-                if split:
-                    state = _state(symbols[row], k) if states else 0
-                    p = zero[context * state_count + state]
+    for first in range(0, rows, lanes):
+        bundle = row_order[first : first + lanes]
+        for k in column_order:
+            nonzero = list(enumerate(bundle))
+            if split:
+                nonzero = []
+                for lane, row in enumerate(bundle):
+                    context = (row_class[row] << column_bits) + column_class[k]
+                    p = zero[context * state_count + (_state(symbols[row], k) if states else 0)]
                     if x[lane] % SCALE < p:
                         take(lane, 0, p)
-                        continue
-                    take(lane, p, SCALE - p)
+                    else:
+                        take(lane, p, SCALE - p)
+                        nonzero.append((lane, row))
+            for lane, row in nonzero:
+                context = (row_class[row] << column_bits) + column_class[k]
                 frequency, start = tables[0 if shared else context]
                 at = int(np.searchsorted(start, x[lane] % SCALE, side="right")) - 1
                 take(lane, int(start[at]), int(frequency[at]))

@@ -128,7 +128,7 @@ def _rebuild(change: Callable[[dict[str, Any], dict[str, np.ndarray], dict[str, 
         tensors |= {f"{name}.{part}" if part else name: array for part, array in encoded[0].items()}
         entry = document["constants"][name]
         document["constants"][name] = {"dtype": entry["dtype"], "shape": entry["shape"], "codec": codec}
-    metadata = {"format": "pyrt", "format_version": "2"}
+    metadata = {"format": "pyrt", "format_version": "3"}
     change(document, tensors, metadata)
     text = metadata.pop("program", json.dumps(document)).encode()
     tensors.setdefault("__program__", np.frombuffer(zlib.compress(text), np.uint8))
@@ -168,8 +168,8 @@ HOSTILE: dict[str, tuple[Callable[[Any, Any, Any], object], str]] = {
     "deep json": (lambda d, t, m: m.update(program="[" * 100000), "JSON"),
     "json list": (lambda d, t, m: m.update(program="[]"), "dict"),
     "infinity": (lambda d, t, m: m.update(program='{"a": Infinity}'), "Infinity"),
-    "version": (lambda d, t, m: m.update(format_version="1"), "format version 1, expected 2; compress"),
-    "no version": (lambda d, t, m: m.update(format_version="DROP"), "format version 1, expected 2; compress"),
+    "version": (lambda d, t, m: m.update(format_version="1"), "format version 1, expected 3; compress"),
+    "no version": (lambda d, t, m: m.update(format_version="DROP"), "format version 1, expected 3; compress"),
     "no nodes": (lambda d, t, m: d.pop("nodes"), "'nodes'"),
     "nodes dict": (lambda d, t, m: d.update(nodes={}), "nodes"),
     "node text": (lambda d, t, m: d.update(nodes=["conv"]), "node 0"),
