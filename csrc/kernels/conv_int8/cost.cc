@@ -27,6 +27,7 @@ double cost_conv_int8_u8s8s32_1x1x1__scalar(const ConvInt8Weights& w, double, in
   return macs(w, pixels) + 20.0 * static_cast<double>(pixels) * w.n;
 }
 
+#ifdef PYRUNTIME_HAVE_AVX2
 // Fitted to 56 layers of ResNet-50 at 7 and 8 bits and of EfficientNet-Lite0, in the cycles of
 // block4_40x1__avx2: of two rows that differ by more than 3 %, the dearer one was taken in none of them. The
 // forms of MixedPanel differ in cycles per 32 MACs; a tile costs 1.35 pixels more than it has. Weights not at
@@ -41,6 +42,7 @@ double cost_conv_int8_u8s8s32_5x16x4__avx2(const ConvInt8Weights& w, double, int
   const double bytes = outputs * inputs * (1.3 + shares.wide);
   return larger(cycles * products + count * outputs / 8.0 * 5.3, stream_cycles(bytes));
 }
+#endif
 
 // Widening takes 3 instructions for every 4 that multiply and add.
 double cost_conv_int8_u8s8s32_1x16x4__avx2(const ConvInt8Weights& w, double, int64_t pixels) {

@@ -37,7 +37,7 @@ class PanelRows {
     }
   }
 
-  const int8_t* row(int i) const { return rows_[i]; }
+  const int8_t* const* rows() const { return rows_; }
 
   // The 4 weights of channel i and group `group` of all taps, as they stand in memory.
   uint32_t group(int i, size_t group) const {
