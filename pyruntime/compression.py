@@ -20,6 +20,7 @@ from pyruntime.pack import PackReport, write
 from pyruntime.program import MOVEMENT, Program
 from pyruntime.prune import PruneReport, prune
 from pyruntime.quantize import (
+    TOKEN_RANGE,
     QuantizeReport,
     Range,
     assign,
@@ -27,6 +28,7 @@ from pyruntime.quantize import (
     fuse_attention,
     insert_qdq,
     make_plan,
+    scale_tokens,
     weight_grids,
 )
 from pyruntime.quantize.schemes import Integer
@@ -265,7 +267,10 @@ def _quantize(
     assignment = assign(model, spec, recipe.layer_specs())
     if not assignment.schemes:
         return None
-    if assignment.integer:
+    tokens: list[str] = []
+    if spec.activations == "dynamic":
+        tokens = scale_tokens(model, assignment)
+    elif assignment.integer:
         fuse_attention(model)
     ranges: dict[str, Range] = {}
     names = make_plan(model, assignment).names
@@ -274,6 +279,7 @@ def _quantize(
         ranges = calibrate(
             model, data, spec, names, progress=lambda done: stage(done, total) if stage else None
         )
+    ranges.update(dict.fromkeys(tokens, TOKEN_RANGE))
     rounding = "obs" in steps or "adaround" in steps
     importance = None
     if data is not None and rounding and any(scheme != Integer() for scheme in assignment.schemes.values()):

@@ -25,7 +25,8 @@ Prune and quantize a float ONNX network and pack it into one .pyrt file.
                  hashed=0.5; decoded when loading, run in float32: fp16 | bf16 | fp8_e4m3 | fp8_e5m2 | fp:E.M;
                  none (stay in float32); options after commas:
                  calibrate=minmax|average|percentile|entropy|mse,
-                 activations=u8|s8|float (s8: the levels of u8, int8 in ONNX; float: weights alone),
+                 activations=u8|s8|dynamic|float (s8: the levels of u8, int8 in ONNX; dynamic: dense layers
+                 scale each token when they run; float: weights alone),
                  ends=int8|same (first and last layer; int8 by default for up to 4 bits),
                  per=channel|tensor, symmetric=yes|no (int2 .. int7)
                  mixed,bits=4.5 | mixed,drop=0.5: by search, a scheme of its own for each layer, int8 .. int2

@@ -4,12 +4,15 @@ from pyruntime.quantize.assignment import Assignment, assign, uniform
 from pyruntime.quantize.attention import fuse_attention
 from pyruntime.quantize.calibrate import calibrate
 from pyruntime.quantize.insert import LayerQuantization, QuantizeReport, insert_qdq
+from pyruntime.quantize.per_token import RANGE as TOKEN_RANGE
+from pyruntime.quantize.per_token import scale_tokens
 from pyruntime.quantize.plan import QuantizePlan, make_plan
 from pyruntime.quantize.ranges import Range
 from pyruntime.quantize.scales import Grids, weight_grids
 from pyruntime.quantize.spec import QuantizeSpec, parse_spec
 
 __all__ = [
+    "TOKEN_RANGE",
     "Assignment",
     "Grids",
     "LayerQuantization",
@@ -23,6 +26,7 @@ __all__ = [
     "insert_qdq",
     "make_plan",
     "parse_spec",
+    "scale_tokens",
     "uniform",
     "weight_grids",
 ]

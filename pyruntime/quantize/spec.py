@@ -17,7 +17,7 @@ MIXED = "mixed"  # a search for the scheme of each layer (pyruntime.target), not
 # int8.
 ENDS_BITS = 4
 ENDS = ("int8", "same")
-ACTIVATIONS = ("u8", "s8", "float")
+ACTIVATIONS = ("u8", "s8", "dynamic", "float")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class QuantizeSpec:
         scheme: of the weights; None leaves them float32.
         calibrate: the observer that chooses activation ranges, a key of `observers.OBSERVERS`.
         activations: `u8` (static, per tensor: layers run on integers), `s8` (the same levels, 128 lower, in
-            the QDQ model; program and answers are those of `u8`) or `float` (weights are decoded when
+            the QDQ model; program and answers are those of `u8`), `dynamic` (as `u8`, but dense layers take
+            the range of each token from the token, see `per_token`) or `float` (weights are decoded when
             loading, layers run in float32). Always `float` for a scheme without integers.
         ends: whether layers with nothing before or nothing after them get int8 weights instead.
     """
@@ -46,7 +47,7 @@ class QuantizeSpec:
 
 def parse_spec(text: str) -> QuantizeSpec:
     """`none`, or a scheme (`schemes.SCHEMES`) and its options, with `calibrate=minmax|average|...`,
-    `activations=u8|s8|float` and `ends=int8|same`.
+    `activations=u8|s8|dynamic|float` and `ends=int8|same`.
 
     Errors: OptionError, one line that lists what is valid.
     """
@@ -83,9 +84,10 @@ def parse_layer(text: str, layer: str) -> QuantizeSpec:
         found = parse_spec(text)
     except OptionError as error:
         raise OptionError(f"layers: '{layer}': {error}") from None
-    if found.activations == "s8":
+    if found.activations in ("s8", "dynamic"):
         raise OptionError(
-            f"layers: '{layer}': activations=s8 is for the whole network; write it in 'quantize'"
+            f"layers: '{layer}': activations={found.activations} is for the whole network; write it in "
+            "'quantize'"
         )
     return replace(found, ends=False)
 

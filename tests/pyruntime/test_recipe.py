@@ -91,7 +91,7 @@ def test_quantize_words():
         ("none=1", "takes no value"),
         ("int8=3", "takes no value"),
         ("int8,calibrate=best", "expected one of: minmax, average, percentile, entropy, mse"),
-        ("int8,activations=u4", "expected one of: u8, s8, float"),
+        ("int8,activations=u4", "expected one of: u8, s8, dynamic, float"),
         ("fp16,activations=s8", "run in float32; write activations=float"),
         ("int8,group=32", "group=N needs 2 to 7 bits"),
         ("none,calibrate=mse", "has no effect"),
