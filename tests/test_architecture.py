@@ -19,6 +19,7 @@ ARROWS = {
     "errors": set(),
     "blas": set(),
     "program": set(),
+    "validation": {"program"},
     "minifloat": set(),
     "graph": set(),
     "frontends": {"graph"},
@@ -31,8 +32,8 @@ ARROWS = {
     "prune": {"graph", "layers", "spec", "evaluate", "columns", "gradient"},
     "quantize": {"graph", "layers", "spec", "evaluate", "minifloat"},
     "recover": {"graph", "layers", "spec", "evaluate", "prefix", "columns", "prune", "quantize"},
-    "lower": {"graph", "program"},
-    "pack": {"_core", "minifloat", "program"},
+    "lower": {"graph", "program", "validation"},
+    "pack": {"_core", "minifloat", "program", "validation"},
     "reference": {"program"},
     "session": {"_core", "pack", "program"},
     "calibration_data": {"graph"},
@@ -70,7 +71,17 @@ TOOLS_ONLY = {
     "onnxruntime",
     "openvino",
 }
-RUNTIME_MODULES = {"__init__", "errors", "numerics", "program", "minifloat", "pack", "session", "reference"}
+RUNTIME_MODULES = {
+    "__init__",
+    "errors",
+    "numerics",
+    "program",
+    "validation",
+    "minifloat",
+    "pack",
+    "session",
+    "reference",
+}
 
 
 def _sources() -> list[Path]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from pyruntime.errors import ModelError
+from pyruntime.graph.dimensions import Dim, Dims, ints_of, normalize_axis, numbers_of
 from pyruntime.graph.nodes import get_int, label, topological_nodes
-from pyruntime.graph.shape_rules import RULES, Dim, Dims, ints_of, normalize_axis, numbers_of
+from pyruntime.graph.shape_rules import RULES
 from pyruntime.graph.shape_values import known_ints, track_ints
 
 

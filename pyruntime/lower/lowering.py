@@ -14,7 +14,8 @@ from pyruntime.lower.prepare import expand_float_attention, prepare
 from pyruntime.lower.quantization import operand_of
 from pyruntime.lower.rules import RULES
 from pyruntime.lower.tables import compose_tables
-from pyruntime.program import Program, validate
+from pyruntime.program import Program
+from pyruntime.validation import validate
 
 
 def lower(model: ir.Model, extra_outputs: Sequence[str] = (), notes: list[str] | None = None) -> Program:

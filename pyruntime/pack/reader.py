@@ -19,7 +19,8 @@ from pyruntime.pack.codecs.layout import total_bytes
 from pyruntime.pack.container import deserialize
 from pyruntime.pack.parallel import map_largest_first
 from pyruntime.pack.writer import FORMAT_VERSION, POOL, PROGRAM
-from pyruntime.program import DTYPES, Array, Constant, Node, Program, Value, validate
+from pyruntime.program import DTYPES, Array, Constant, Node, Program, Value
+from pyruntime.validation import validate
 
 MAX_ELEMENTS = 2**40
 MAX_PROGRAM = 2**26

@@ -17,7 +17,8 @@ from pyruntime.numerics import flush
 from pyruntime.pack.codecs import smallest
 from pyruntime.pack.codecs.layout import Encoded, total_bytes
 from pyruntime.pack.container import serialize
-from pyruntime.program import Array, Program, dtype_name, validate
+from pyruntime.program import Array, Program, dtype_name
+from pyruntime.validation import validate
 
 FORMAT_VERSION = 3
 PRODUCER = "pyruntime-cpu 0.1.0"

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pyruntime import graph
-from pyruntime.graph.shape_rules import Dim
+from pyruntime.graph.dimensions import Dim
 from pyruntime.layers import as_layer
 from pyruntime.prune.dependency import Dependencies
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from pyruntime import _core, reference
-from pyruntime.program import Array, Constant, Node, Program, Value, validate
+from pyruntime.program import Array, Constant, Node, Program, Value
+from pyruntime.validation import validate
 
 
 class Builder:

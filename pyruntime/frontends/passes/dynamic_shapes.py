@@ -10,6 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from pyruntime.graph.constants import constant
+from pyruntime.graph.dimensions import broadcast
 from pyruntime.graph.nodes import (
     get_ints,
     has_attribute,
@@ -19,7 +20,6 @@ from pyruntime.graph.nodes import (
     set_attribute,
     topological_nodes,
 )
-from pyruntime.graph.shape_rules import broadcast
 from pyruntime.graph.shape_values import known_ints
 from pyruntime.graph.shapes import Dims, dims, ints_of, normalize_axis, rank
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pyruntime import graph
-from pyruntime.graph.shape_rules import Dims
+from pyruntime.graph.dimensions import Dims
 from pyruntime.layers import Layer
 from pyruntime.prune.dependency.labels import Labels, LabelTable
 

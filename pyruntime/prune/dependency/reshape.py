@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyruntime.graph.shape_rules import Dim
+from pyruntime.graph.dimensions import Dim
 from pyruntime.prune.dependency.labels import Labels, LabelTable
 
 Block = tuple[range, range]

@@ -12,9 +12,10 @@ from programs import single
 
 from pyruntime import numerics
 from pyruntime.errors import DataError, ModelError
-from pyruntime.program import OPERATORS, validate
+from pyruntime.program import OPERATORS
 from pyruntime.reference import run
 from pyruntime.reference.ops import OPS
+from pyruntime.validation import validate
 
 RNG = np.random.default_rng(0)
 X4 = RNG.standard_normal((2, 6, 7, 9)).astype(np.float32)

@@ -7,7 +7,8 @@ import pytest
 from programs import conv_program
 
 from pyruntime.errors import FileFormatError
-from pyruntime.program import Constant, Node, Program, Value, validate
+from pyruntime.program import Constant, Node, Program, Value
+from pyruntime.validation import validate
 
 
 def _set(key: str, value: object) -> Callable[[Program], None]:
