@@ -1,10 +1,33 @@
-// 16 x 16 transposition of dwords in registers: 64 shuffles.
+// Transpositions of dwords in registers.
 #pragma once
 
 #include <immintrin.h>
 
+#include <cstddef>
+#include <cstdint>
+
 namespace pyruntime {
 
+// 16 bytes from each of four places, a 128-bit lane each. Inserts from memory need no shuffle.
+[[gnu::always_inline]] static inline __m512i load_lanes(const uint8_t* a, const uint8_t* b, const uint8_t* c,
+                                                        const uint8_t* d) {
+  __m512i v = _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
+  v = _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(b)), 1);
+  v = _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(c)), 2);
+  return _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(d)), 3);
+}
+
+// 4 x 4 within every 128-bit lane: dword j of r[i] becomes dword i of r[j]. 8 shuffles.
+[[gnu::always_inline]] static inline void transpose_4x4(__m512i* r) {
+  const __m512i a = _mm512_unpacklo_epi32(r[0], r[1]), b = _mm512_unpackhi_epi32(r[0], r[1]);
+  const __m512i c = _mm512_unpacklo_epi32(r[2], r[3]), d = _mm512_unpackhi_epi32(r[2], r[3]);
+  r[0] = _mm512_unpacklo_epi64(a, c);
+  r[1] = _mm512_unpackhi_epi64(a, c);
+  r[2] = _mm512_unpacklo_epi64(b, d);
+  r[3] = _mm512_unpackhi_epi64(b, d);
+}
+
+// 16 x 16: 64 shuffles.
 [[gnu::always_inline]] static inline void transpose_16x16(__m512i* r) {
   __m512i t[16];
   for (int i = 0; i < 8; ++i) {

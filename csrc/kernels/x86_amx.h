@@ -5,6 +5,8 @@
 //   PYRUNTIME_AMX_LOAD(s, tile, base, stride)   rows of 64 bytes at base + row * stride (0 repeats a row)
 //   PYRUNTIME_AMX_STORE(s, tile, base, stride)
 //   PYRUNTIME_AMX_DPBUSD(s, c, a, b)            c[m][n] += sum of a[m][k] * b[k / 4][n][k % 4], a u8, b s8
+//   PYRUNTIME_AMX_DPBUUD(s, c, a, b)            the same, b u8
+//   PYRUNTIME_AMX_ZERO(s, tile)
 //
 // Tile numbers are literal digits: GCC pastes them into assembly text. GCC tells the optimizer neither that
 // LDTILECFG reads the whole configuration nor that TILELOADD reads memory: CONFIGURE has a barrier that lets
@@ -50,6 +52,8 @@ struct HardwareAmx {};  // the state is in the CPU
 #define PYRUNTIME_AMX_LOAD(s, tile, base, stride) _tile_loadd(tile, base, stride)
 #define PYRUNTIME_AMX_STORE(s, tile, base, stride) _tile_stored(tile, base, stride)
 #define PYRUNTIME_AMX_DPBUSD(s, c, a, b) _tile_dpbusd(c, a, b)
+#define PYRUNTIME_AMX_DPBUUD(s, c, a, b) _tile_dpbuud(c, a, b)
+#define PYRUNTIME_AMX_ZERO(s, tile) _tile_zero(tile)
 
 #else
 

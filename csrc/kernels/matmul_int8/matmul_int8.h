@@ -6,6 +6,9 @@
 //   columns  B[n / 16][k2 / 2][16][2]: panels of 16 columns, two values of k side by side; absent columns are
 //   0
 //
+// A row may fill these buffers in a way of its own: only its own functions read them, and only exp_codes
+// writes packed rows beside pack_rows.
+//
 // All rows of the family give the same bits.
 #pragma once
 

@@ -66,8 +66,9 @@ inline float row_maximum(int64_t n, const float* s) {
   return maximum;
 }
 
-int32_t exp_codes(int64_t n, const int32_t* acc, float multiplier, const float* mask, float* scores,
-                  int16_t* codes) {
+template <typename Code>
+int32_t write_exp_codes(int64_t n, const int32_t* acc, float multiplier, const float* mask, float* scores,
+                        Code* codes) {
   if (mask == nullptr) {
     PYRUNTIME_IVDEP
     for (int64_t i = 0; i < n; ++i) scores[i] = static_cast<float>(acc[i]) * multiplier;
@@ -82,11 +83,16 @@ int32_t exp_codes(int64_t n, const int32_t* acc, float multiplier, const float* 
     const float e = exp_f32(scores[i] - maximum) * 255.0f;
     const float bounded = e > 0.0f ? e : 0.0f;  // NaN too
     const int32_t code = static_cast<int32_t>(bits_of(bounded + kRound) - kRoundBits);
-    codes[i] = static_cast<int16_t>(code);
+    codes[i] = static_cast<Code>(code);
     sum += code;
   }
-  if (n % 2 != 0) codes[n] = 0;
   return sum;
+}
+
+int32_t exp_codes(int64_t n, const int32_t* acc, float multiplier, const float* mask, float* scores,
+                  int16_t* codes) {
+  if (n % 2 != 0) codes[n] = 0;
+  return write_exp_codes(n, acc, multiplier, mask, scores, codes);
 }
 
 }  // namespace
