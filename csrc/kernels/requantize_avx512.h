@@ -77,12 +77,10 @@ struct RequantizeVectors {
   return _mm512_cvtps_epi32(requantize_scale(q, acc, channel));
 }
 
-// Fast form with a residual; `bytes` are those of the 16 channels.
-[[gnu::always_inline]] static inline __m512i requantize_residual_to_s32(const Requantize& q,
-                                                                        const RequantizeVectors& v,
-                                                                        __m512i acc, int channel,
-                                                                        __m128i bytes) {
-  const __m512 f = requantize_clamp16(requantize_scale(q, acc, channel), v.lo, v.hi);
+// Fast form with a residual: of scaled values (requantize_scale), and the bytes of the 16 channels.
+[[gnu::always_inline]] static inline __m512i requantize_residual_to_s32(const RequantizeVectors& v,
+                                                                        __m512 scaled, __m128i bytes) {
+  const __m512 f = requantize_clamp16(scaled, v.lo, v.hi);
   const __m512 q1 = _mm512_roundscale_ps(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const __m512 r = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
   const __m512 other = _mm512_fmadd_ps(r, v.b_multiplier, v.add_offset);

@@ -66,14 +66,14 @@ class Problem:
         }
         self.f32 = epilogue == "f32"
 
-    def run(self, name: str, y_extra: int = 3, **overrides: Any) -> np.ndarray:
-        """The whole output buffer, guards included."""
+    def run(self, name: str, y_extra: int = 3, y_halo: int = 0, **overrides: Any) -> np.ndarray:
+        """The whole output buffer, guards and `y_halo` pixels behind every row included."""
         itemsize = 4 if self.f32 else 1
         pitch = self.n + y_extra
-        y = output(self.rows, self.cols, pitch, itemsize)
+        y = output(self.rows, self.cols + y_halo, pitch, itemsize)
         strides = {
             "y_offset": SLACK,
-            "y_row_stride": self.cols * pitch * itemsize,
+            "y_row_stride": (self.cols + y_halo) * pitch * itemsize,
             "y_col_stride": pitch * itemsize,
         }
         testing.run_conv_int8(
@@ -167,6 +167,31 @@ class TestRow:
                 for cols, k in ((7, 3), (14, 16), (5, 33), (31, 4)):
                     p = Problem(rng, 3, cols, 37, k, size=size, stride=stride, extra=2, epilogue=epilogue)
                     self.check(row, p)
+
+    @pytest.mark.parametrize("epilogue", EPILOGUES)
+    def test_output_with_halo(self, row: dict[str, Any], epilogue: str) -> None:
+        """Rows of pixels follow one another in the input, not in the output; the halo keeps its value."""
+        rng = np.random.default_rng(12)
+        for rows, cols, size, k in ((7, 7, 1, 70), (7, 7, 3, 20), (5, 3, 3, 12), (3, 13, 1, 9), (9, 1, 1, 8)):
+            p = Problem(rng, rows, cols, 50, k, size=size, epilogue=epilogue)
+            self.check(row, p, y_halo=2)
+
+    def test_many_pixels(self, row: dict[str, Any]) -> None:
+        """Strips of up to eight vectors of 16 pixels, and several strips."""
+        rng = np.random.default_rng(13)
+        for i, cols in enumerate((65, 80, 97, 112, 120, 128, 129, 200, 300)):
+            p = Problem(rng, 1, cols, 21, 24, density=0.3, epilogue=EPILOGUES[i % 5])
+            self.check(row, p)
+        self.check(row, Problem(rng, 3, 70, 18, 600, density=0.05, epilogue="residual"))
+
+    def test_distant_weights(self, row: dict[str, Any]) -> None:
+        """Nonzero weights more than 4 KB of inputs apart."""
+        rng = np.random.default_rng(14)
+        p = Problem(rng, 1, 2, 20, 13000)
+        keep = np.zeros(13000, bool)
+        keep[[5, 4098, 4200, 12999]] = True
+        p.w = p.w * keep
+        self.check(row, p)
 
     def test_extreme_values(self, row: dict[str, Any]) -> None:
         rng = np.random.default_rng(5)

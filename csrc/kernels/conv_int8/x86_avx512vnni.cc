@@ -84,7 +84,7 @@ template <int M, int NV, bool RESIDUAL>
           const uint8_t* residual = t.residual + pixel * t.residual_stride + first;
           const __m128i bytes =
               _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask >> (16 * (panel - j))), residual);
-          v[i] = requantize_residual_to_s32(q, constants, value, first, bytes);
+          v[i] = requantize_residual_to_s32(constants, requantize_scale(q, value, first), bytes);
         } else {
           v[i] = requantize_to_s32(q, value, first);
         }
