@@ -240,7 +240,9 @@ void Int8Layer::consider(const PlanContext& context, const Packing& packing, int
     if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format)) continue;
     double cycles = row.cost(weights, density, pixels) * static_cast<double>(packing.groups);
     if (is_forced(context.weight_format, row.format)) cycles *= 1e-9;
-    if (best->kernel == nullptr || cycles < best->cycles) *best = {&row, &packing, cycles};
+    // Reading weights may take all the time, whatever the instructions: then the stronger ones.
+    const bool equal = best->kernel != nullptr && cycles == best->cycles && row.isa > best->kernel->isa;
+    if (best->kernel == nullptr || cycles < best->cycles || equal) *best = {&row, &packing, cycles};
   }
 }
 

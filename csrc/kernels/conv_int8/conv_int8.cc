@@ -6,6 +6,7 @@
 #include "kernels/conv_int8/sparse_list.h"
 #include "kernels/conv_int8/sparse_pairs.h"
 #include "kernels/conv_int8/sparse_rows.h"
+#include "kernels/conv_int8/sparse_twins.h"
 
 namespace pyruntime {
 

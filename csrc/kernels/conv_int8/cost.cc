@@ -51,14 +51,14 @@ double cost_conv_int8_u8s8s32_1x16x4__avx2(const ConvInt8Weights& w, double, int
   return larger(products, static_cast<double>(pixels) * stream_cycles(bytes));
 }
 
-// One VPDPBUSD (64 MACs) a cycle; the epilogue takes about 3.5 cycles per 16 outputs, a tile of up to 14 x 32
-// about 40.
+// Two VPDPBUSD (64 MACs each) a cycle, but L2 feeds no more than 40 bytes of weights a cycle; the epilogue
+// takes about 3.5 cycles per 16 outputs, a tile of up to 14 x 32 about 40.
 double cost_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Weights& w, double, int64_t pixels) {
   const double outputs = static_cast<double>(pixels) * round_up(w.n, 16);
-  const double products = outputs * w.taps * round_up(w.k, 4) / 64.0;
+  const double products = outputs * w.taps * round_up(w.k, 4) / 128.0;
   const double epilogue = outputs / 16.0 * 3.5 + outputs / (14.0 * 32.0) * 40.0;
   const double bytes = round_up(w.n, 16) * w.taps * round_up(w.k, 4);
-  return larger(1.1 * products + epilogue, stream_cycles(bytes));
+  return larger(larger(1.1 * products, bytes / 40.0) + epilogue, stream_cycles(bytes));
 }
 
 // One TDPBUSD per 16 pixels x 16 channels x 64 k takes 16 cycles; loads and tails make it about 22. The

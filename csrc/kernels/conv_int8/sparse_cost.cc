@@ -1,11 +1,11 @@
-// Cost models of the sparse rows, in cycles of one core. Those of AVX-512 are fitted to a Zen 4 core (3.7
-// GHz, 32 KB L1d, 1 MB L2) on 4096x4096 layers at 10-30 % density and on 3x3 and 1x1 convolutions of 7x7 to
-// 28x28 maps at 10-50 %; that of block4_40x1__avx2 to a Zen 3 core on the convolutions of EfficientNet-Lite0
-// and of ResNets at 10-100 %.
+// Cost models of the sparse rows, in cycles of one core. Those of AVX-512 count instructions and loads for a
+// core that does two VPDPBUSD and two 64-byte loads a cycle, and are not measured; that of block4_40x1__avx2
+// is fitted to a Zen 3 core on the convolutions of EfficientNet-Lite0 and of ResNets at 10-100 %.
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/conv_int8/cost.h"
+#include "kernels/conv_int8/sparse_twins.h"
 
 namespace pyruntime {
 namespace {
@@ -13,20 +13,22 @@ namespace {
 // Beyond the densities that were measured a sparse row counts twice, so that it must promise half the time.
 double doubt(double density) { return density > 0.6 ? 2.0 : 1.0; }
 
+double round_up(int value, int granule) {
+  return static_cast<double>((value + granule - 1) / granule * granule);
+}
+
 double inputs(const ConvInt8Weights& w) { return static_cast<double>(w.taps) * ((w.k + 3) / 4 * 4); }
 
-// Slots of sparse_lanes.h are as many as the fullest of 16 channels needs: `units` per window on average,
-// plus a spread.
-double lanes_cost(const ConvInt8Weights& w, double density, int64_t pixels, double units_per_window,
-                  double spread, double bytes_per_unit) {
-  const double units = units_per_window * density;
-  const double padding = units > 0.0 ? 1.0 + spread / std::sqrt(units) : 1.0;
-  const double windows = std::ceil(inputs(w) / 128.0);
-  const double slot_bytes = w.n * windows * units * padding * bytes_per_unit;
-  // A slot of up to 128 bytes takes about 1.5 cycles from L1/L2; L3 feeds 25 bytes a cycle.
-  const double bytes_per_cycle = slot_bytes > 512.0 * 1024.0 ? 25.0 : 60.0;
-  return static_cast<double>(pixels) *
-         (slot_bytes / bytes_per_cycle + w.n / 16.0 * (4.0 + windows) + inputs(w) / 32.0 + 20.0);
+// Slots of sparse_lanes.h: what the weights fill, and `spread` lanes' worth per window of 128 inputs that
+// stay empty (counted on random weights of 5 to 50 % density). A slot takes 7 accesses to L1, two of its
+// loads cross cache lines: 3.5 cycles at two a cycle. L3 feeds 10 bytes a cycle, as to the dense rows.
+double lanes_cost(const ConvInt8Weights& w, double density, int64_t pixels, double spread,
+                  double bytes_per_slot) {
+  const double groups = std::ceil(w.n / 16.0);
+  const double slots = density > 0.0 ? groups * inputs(w) / 4.0 * (density + spread / 32.0) : 0.0;
+  const double bytes = slots * bytes_per_slot;
+  const double products = std::max(slots * 3.5, bytes > 512.0 * 1024.0 ? bytes / 10.0 : 0.0);
+  return static_cast<double>(pixels) * (products + groups * 25.0 + inputs(w) / 32.0 + 20.0);
 }
 
 }  // namespace
@@ -38,22 +40,28 @@ double cost_conv_int8_u8s8s32_block4_1x1__scalar(const ConvInt8Weights& w, doubl
 
 double cost_conv_int8_u8s8s32_block4_1x16__avx512vnni(const ConvInt8Weights& w, double density,
                                                       int64_t pixels) {
-  return doubt(density) * lanes_cost(w, density, pixels, 32.0, 1.8, 5.0);
+  return doubt(density) * lanes_cost(w, density, pixels, 1.3, 81.0);
 }
 
 double cost_conv_int8_u8s8s32_bitmask_1x16__avx512vnni(const ConvInt8Weights& w, double density,
                                                        int64_t pixels) {
-  return doubt(density) * lanes_cost(w, density, pixels, 128.0, 2.2, 2.0);
+  return doubt(density) * lanes_cost(w, density, pixels, 0.5, 129.0);
 }
 
-double cost_conv_int8_u8s8s32_block4_64x1__avx512vnni(const ConvInt8Weights& w, double density,
-                                                      int64_t pixels) {
-  const double vectors = std::min(4.0, std::ceil(static_cast<double>(pixels) / 16.0));
-  const double strips = std::ceil(static_cast<double>(pixels) / (vectors * 16.0));
-  const double blocks = w.n * inputs(w) / 4.0 * density;
-  const double products = strips * (blocks * (vectors + 0.5) + w.n * 8.0);
-  const double transposed = strips * vectors * 16.0 * inputs(w) / 4.0 * 0.35;
-  return doubt(density) * (products + transposed + static_cast<double>(pixels) * w.n / 16.0 * 10.0);
+// A block of a strip of v pixel vectors takes v + 2 loads, the end of two lists about 18 cycles (a
+// mispredicted branch), the epilogue of 16 x 16 results about 80, transposing 4 channels of 16 pixels 4.
+// Inputs beyond L1 take a third more time.
+double cost_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Weights& w, double density,
+                                                       int64_t pixels) {
+  const double vectors = std::ceil(static_cast<double>(pixels) / 16.0);
+  const double strips = std::ceil(vectors / conv_int8::twin_vectors(w.taps, w.k));
+  const double channels = round_up(w.n, 16);
+  const double blocks = channels * (inputs(w) / 4.0 * density + 0.25);  // lists end two by two
+  const double input_bytes = inputs(w) * std::ceil(vectors / strips) * 16.0;
+  const double products =
+      blocks * (vectors + 2.0 * strips) / 2.0 * (input_bytes > 48.0 * 1024.0 ? 1.33 : 1.0);
+  const double lists = channels * (strips * 9.0 + vectors);
+  return doubt(density) * (products + lists + vectors * (channels / 16.0 * 80.0 + inputs(w)));
 }
 
 // 5.5 cycles for a slot of 8 blocks; one in ten is padding or the half of a split block.

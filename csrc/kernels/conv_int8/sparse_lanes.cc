@@ -2,173 +2,139 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <vector>
 
 namespace pyruntime {
 namespace conv_int8 {
 namespace {
 
+constexpr uint32_t kMostSteps = 255;  // a byte
+
 int round_up(int v, int to) { return (v + to - 1) / to * to; }
-
-// Calls visit(window, index[4], weights[4]) for every slot lane of one output channel, in input order.
-// index_bytes 1: nonzero 1x4 blocks; 4: nonzero weights, four of one window at a time.
-template <typename Visit>
-void for_each_lane(const ConvInt8Weights& weights, int channel, int index_bytes, Visit visit) {
-  const int tap_bytes = round_up(weights.k, 4);
-  const int8_t* w = weights.w + static_cast<ptrdiff_t>(channel) * weights.taps * weights.k;
-  uint8_t index[4] = {};
-  int8_t value[4] = {};
-  int filled = 0, window = -1;
-  auto flush = [&] {
-    if (filled == 0) return;
-    visit(window, index, value);
-    std::memset(index, 0, 4);
-    std::memset(value, 0, 4);
-    filled = 0;
-  };
-  for (int tap = 0; tap < weights.taps; ++tap, w += weights.k) {
-    for (int c = 0; c < weights.k; c += 4) {
-      const int width = std::min(4, weights.k - c);
-      const int position = tap * tap_bytes + c;
-      const int here = position / kWindowBytes;
-      if (std::all_of(w + c, w + c + width, [](int8_t v) { return v == 0; })) continue;
-      if (here != window) flush();
-      window = here;
-      if (index_bytes == 1) {
-        index[0] = static_cast<uint8_t>(position % kWindowBytes / 4);
-        std::copy(w + c, w + c + width, value);
-        filled = 4;
-        flush();
-        continue;
-      }
-      for (int i = 0; i < width; ++i) {
-        if (w[c + i] == 0) continue;
-        index[filled] = static_cast<uint8_t>((position + i) % kWindowBytes);
-        value[filled++] = w[c + i];
-        if (filled == 4) flush();
-      }
-    }
-  }
-  flush();
-}
-
-// The windows of one group: how many slots each needs, and their order.
-struct GroupPlan {
-  std::vector<int> slots;  // per window
-  std::vector<int> order;  // windows with at least one slot, ascending by slots
-  size_t total_slots = 0, run_words = 0;
-};
-
-GroupPlan plan_group(const ConvInt8Weights& weights, int group, int index_bytes, int windows) {
-  GroupPlan plan;
-  plan.slots.assign(windows, 0);
-  std::vector<int> count(windows);
-  for (int o = group * kLanes; o < std::min(weights.n, (group + 1) * kLanes); ++o) {
-    std::fill(count.begin(), count.end(), 0);
-    for_each_lane(weights, o, index_bytes,
-                  [&](int window, const uint8_t*, const int8_t*) { ++count[window]; });
-    for (int i = 0; i < windows; ++i) plan.slots[i] = std::max(plan.slots[i], count[i]);
-  }
-  for (int i = 0; i < windows; ++i)
-    if (plan.slots[i] > 0) plan.order.push_back(i);
-  std::stable_sort(plan.order.begin(), plan.order.end(),
-                   [&](int a, int b) { return plan.slots[a] < plan.slots[b]; });
-  int previous = 0;
-  for (int window : plan.order) {
-    plan.total_slots += plan.slots[window];
-    plan.run_words += plan.slots[window] == previous ? 1 : 3;
-    previous = plan.slots[window];
-  }
-  plan.run_words += 1;
-  return plan;
-}
-
-int input_bytes(const ConvInt8Weights& weights) {
-  return round_up(weights.taps * round_up(weights.k, 4), kWindowBytes);
-}
-
-struct Sizes {
-  size_t run_words = 0, slots = 0;
-};
-
 size_t align64(size_t v) { return (v + 63) / 64 * 64; }
 
-size_t packed_bytes(const ConvInt8Weights& weights, int index_bytes) {
-  const int groups = (weights.n + kLanes - 1) / kLanes;
-  const int windows = input_bytes(weights) / kWindowBytes;
-  Sizes total;
-  for (int g = 0; g < groups; ++g) {
-    const GroupPlan plan = plan_group(weights, g, index_bytes, windows);
-    total.run_words += plan.run_words;
-    total.slots += plan.total_slots;
+// What one channel has to place: nonzero 1x4 blocks, or nonzero weights, in input order.
+struct Lane {
+  std::vector<uint32_t> position;  // of the inputs, in bytes
+  std::vector<uint32_t> weights;   // four, or one
+  size_t next = 0;
+
+  bool done() const { return next == position.size(); }
+};
+
+// index_bytes 1: blocks; 4: single weights.
+void fill_lane(const ConvInt8Weights& weights, int channel, int index_bytes, Lane* lane) {
+  lane->position.clear();
+  lane->weights.clear();
+  lane->next = 0;
+  const int unit = index_bytes == 1 ? 4 : 1;  // bytes
+  const uint32_t tap_bytes = static_cast<uint32_t>(round_up(weights.k, 4));
+  const int8_t* w = weights.w + static_cast<ptrdiff_t>(channel) * weights.taps * weights.k;
+  for (int tap = 0; tap < weights.taps; ++tap, w += weights.k) {
+    for (int c = 0; c < weights.k; c += 4) {
+      uint8_t four[4] = {};
+      std::memcpy(four, w + c, static_cast<size_t>(std::min(4, weights.k - c)));
+      uint32_t bits;
+      std::memcpy(&bits, four, 4);
+      if (bits == 0) continue;
+      const uint32_t position = static_cast<uint32_t>(tap) * tap_bytes + static_cast<uint32_t>(c);
+      for (int i = 0; i < 4; i += unit) {
+        if (unit == 1 && four[i] == 0) continue;
+        lane->position.push_back(position + static_cast<uint32_t>(i));
+        lane->weights.push_back(unit == 1 ? four[i] : bits);
+      }
+    }
   }
-  const size_t runs = align64(sizeof(SparseLanesHeader) + groups * sizeof(SparseLanesGroup));
-  const size_t index = align64(runs + total.run_words * 2);
-  return align64(index + total.slots * kLanes * index_bytes) + total.slots * kLanes * 4 + 64;
 }
 
-// Writes the runs of a group and where each window's first slot is.
-uint16_t* write_runs(const GroupPlan& plan, uint16_t* run, size_t slot, std::vector<size_t>* first_slot) {
-  uint16_t* windows_of_run = nullptr;
-  int previous = 0;
-  for (int window : plan.order) {
-    if (plan.slots[window] != previous) {
-      previous = plan.slots[window];
-      *run++ = static_cast<uint16_t>(previous);
-      windows_of_run = run++;
-      *windows_of_run = 0;
-    }
-    ++*windows_of_run;
-    *run++ = static_cast<uint16_t>(window);
-    (*first_slot)[window] = slot;
-    slot += plan.slots[window];
+// The slots of one group, as they are packed.
+struct Slots {
+  std::vector<uint8_t> steps, index, weights;
+
+  void add(uint32_t moved, int index_bytes) {
+    steps.push_back(static_cast<uint8_t>(moved));
+    index.resize(index.size() + static_cast<size_t>(kLanes * index_bytes), 0);
+    weights.resize(weights.size() + kLanes * 4, 0);
   }
-  *run++ = 0;
-  return run;
+};
+
+Slots place(const ConvInt8Weights& weights, int group, int index_bytes, std::vector<Lane>* lanes) {
+  const int channels = std::min(kLanes, weights.n - group * kLanes);
+  const int unit = index_bytes == 1 ? 4 : 1;
+  for (int i = 0; i < channels; ++i)
+    fill_lane(weights, group * kLanes + i, index_bytes, &(*lanes)[static_cast<size_t>(i)]);
+  Slots slots;
+  uint32_t window = 0;
+  for (;;) {
+    uint32_t lowest = UINT32_MAX;
+    for (int i = 0; i < channels; ++i) {
+      const Lane& lane = (*lanes)[static_cast<size_t>(i)];
+      if (!lane.done()) lowest = std::min(lowest, lane.position[lane.next]);
+    }
+    if (lowest == UINT32_MAX) return slots;
+    uint32_t steps = (lowest - window) / kWindowStep;
+    window += steps * kWindowStep;
+    for (; steps > kMostSteps; steps -= kMostSteps) slots.add(kMostSteps, index_bytes);  // empty slots
+    slots.add(steps, index_bytes);
+    uint8_t* index = slots.index.data() + slots.index.size() - static_cast<size_t>(kLanes * index_bytes);
+    uint8_t* to = slots.weights.data() + slots.weights.size() - kLanes * 4;
+    for (int i = 0; i < channels; ++i) {
+      Lane& lane = (*lanes)[static_cast<size_t>(i)];
+      for (int j = 0; j < index_bytes && !lane.done(); ++j, ++lane.next) {
+        const uint32_t offset = lane.position[lane.next] - window;
+        if (offset >= kWindowBytes) break;
+        index[i * index_bytes + j] = static_cast<uint8_t>(offset / static_cast<uint32_t>(unit));
+        std::memcpy(to + 4 * i + j, &lane.weights[lane.next], static_cast<size_t>(unit));
+      }
+    }
+  }
+}
+
+int input_bytes(int taps, int k) { return round_up(taps * round_up(k, 4), kWindowStep) + kWindowBytes; }
+
+// Where things stand for `slots` slots in all.
+SparseLanesHeader header_for(const ConvInt8Weights& weights, size_t slots, int index_bytes) {
+  const size_t groups = static_cast<size_t>((weights.n + kLanes - 1) / kLanes);
+  SparseLanesHeader h{};
+  h.input_bytes = input_bytes(weights.taps, weights.k);
+  h.tap_bytes = round_up(weights.k, 4);
+  const size_t steps = sizeof(SparseLanesHeader) + (groups + 1) * sizeof(uint32_t);
+  const size_t index = align64(steps + slots);
+  h.steps_offset = static_cast<uint32_t>(steps);
+  h.index_offset = static_cast<uint32_t>(index);
+  h.weights_offset =
+      static_cast<uint32_t>(align64(index + slots * static_cast<size_t>(kLanes * index_bytes)));
+  return h;
+}
+
+size_t packed_bytes(const ConvInt8Weights& weights, int index_bytes) {
+  std::vector<Lane> lanes(kLanes);
+  size_t slots = 0;
+  for (int g = 0; g * kLanes < weights.n; ++g) slots += place(weights, g, index_bytes, &lanes).steps.size();
+  return header_for(weights, slots, index_bytes).weights_offset + slots * kLanes * 4;
 }
 
 void pack(const ConvInt8Weights& weights, int index_bytes, void* packed) {
-  const int groups = (weights.n + kLanes - 1) / kLanes;
-  const int windows = input_bytes(weights) / kWindowBytes;
-  const size_t bytes = packed_bytes(weights, index_bytes);
-  std::memset(packed, 0, bytes);
-  std::vector<GroupPlan> plans;
-  Sizes total;
-  auto* header = static_cast<SparseLanesHeader*>(packed);
-  auto* group_table = reinterpret_cast<SparseLanesGroup*>(header + 1);
-  for (int g = 0; g < groups; ++g) {
-    plans.push_back(plan_group(weights, g, index_bytes, windows));
-    group_table[g] = {static_cast<uint32_t>(total.run_words), static_cast<uint32_t>(total.slots)};
-    total.run_words += plans.back().run_words;
-    total.slots += plans.back().total_slots;
+  std::vector<Lane> lanes(kLanes);
+  std::vector<Slots> groups;
+  size_t slots = 0;
+  auto* first = reinterpret_cast<uint32_t*>(static_cast<SparseLanesHeader*>(packed) + 1);
+  for (int g = 0; g * kLanes < weights.n; ++g) {
+    *first++ = static_cast<uint32_t>(slots);
+    groups.push_back(place(weights, g, index_bytes, &lanes));
+    slots += groups.back().steps.size();
   }
-  header->input_bytes = input_bytes(weights);
-  header->tap_bytes = round_up(weights.k, 4);
-  header->runs_offset =
-      static_cast<uint32_t>(align64(sizeof(SparseLanesHeader) + groups * sizeof(SparseLanesGroup)));
-  header->index_offset = static_cast<uint32_t>(align64(header->runs_offset + total.run_words * 2));
-  header->weights_offset =
-      static_cast<uint32_t>(align64(header->index_offset + total.slots * kLanes * index_bytes));
+  *first = static_cast<uint32_t>(slots);
+  const SparseLanesHeader header = header_for(weights, slots, index_bytes);
+  std::memcpy(packed, &header, sizeof(header));
   auto* base = static_cast<uint8_t*>(packed);
-  auto* run = reinterpret_cast<uint16_t*>(base + header->runs_offset);
-  std::vector<size_t> next(windows);
-  for (int g = 0; g < groups; ++g) {
-    std::vector<size_t> first_slot(windows, 0);
-    run = write_runs(plans[g], run, group_table[g].slot, &first_slot);
-    for (int o = g * kLanes; o < std::min(weights.n, (g + 1) * kLanes); ++o) {
-      next = first_slot;
-      for_each_lane(weights, o, index_bytes, [&](int window, const uint8_t* index, const int8_t* value) {
-        const size_t lane = next[window]++ * kLanes + o % kLanes;
-        std::memcpy(base + header->index_offset + lane * index_bytes, index, index_bytes);
-        std::memcpy(base + header->weights_offset + lane * 4, value, 4);
-      });
-    }
+  uint8_t *steps = base + header.steps_offset, *index = base + header.index_offset,
+          *w = base + header.weights_offset;
+  for (const Slots& s : groups) {
+    steps = std::copy(s.steps.begin(), s.steps.end(), steps);
+    index = std::copy(s.index.begin(), s.index.end(), index);
+    w = std::copy(s.weights.begin(), s.weights.end(), w);
   }
-}
-
-size_t scratch_bytes(const ConvInt8Args& args) {
-  return round_up(args.taps * round_up(args.k, 4), kWindowBytes);
 }
 
 }  // namespace
@@ -177,8 +143,10 @@ size_t packed_bytes_block4_lanes(const ConvInt8Weights& weights) { return packed
 void pack_block4_lanes(const ConvInt8Weights& weights, void* packed) { pack(weights, 1, packed); }
 size_t packed_bytes_bitmask_lanes(const ConvInt8Weights& weights) { return packed_bytes(weights, 4); }
 void pack_bitmask_lanes(const ConvInt8Weights& weights, void* packed) { pack(weights, 4, packed); }
-size_t scratch_bytes_block4_lanes(const ConvInt8Args& args) { return scratch_bytes(args); }
-size_t scratch_bytes_bitmask_lanes(const ConvInt8Args& args) { return scratch_bytes(args); }
+size_t scratch_bytes_block4_lanes(const ConvInt8Args& args) {
+  return static_cast<size_t>(input_bytes(args.taps, args.k));
+}
+size_t scratch_bytes_bitmask_lanes(const ConvInt8Args& args) { return scratch_bytes_block4_lanes(args); }
 
 }  // namespace conv_int8
 }  // namespace pyruntime

@@ -32,11 +32,8 @@ void pack_block4_list(const ConvInt8Weights& weights, void* packed) {
   }
 }
 
-// Inputs [blocks rounded up to 16][4 vectors of 16 pixels] dwords, then sums [16 channels][as many].
 size_t scratch_bytes_block4_list(const ConvInt8Args& args) {
-  constexpr size_t kLanes = 16, kVectors = 4;
-  const size_t per_tap = (static_cast<size_t>(args.k) + 4 * kLanes - 1) / (4 * kLanes) * kLanes;
-  return (args.taps * per_tap + kLanes) * kVectors * kLanes * 4 + 64;
+  return static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4 * 4) + 64;
 }
 
 }  // namespace conv_int8

@@ -1,11 +1,8 @@
-// Sparse weights for many pixels: per output channel a list of its nonzero 1x4 blocks in input order. The
-// kernels hold the inputs of 16 pixels of one block in a register, so a block costs one broadcast of its
-// weights and one product per pixel vector; the four channels of a block are the four bytes of a vpdpbusd
-// lane.
+// Sparse weights for many pixels: per output channel a list of its nonzero 1x4 blocks in input order.
 //
 // Packed form, block4_list: uint32 first[n + 1], then, 64-byte aligned, int32 weights[first[n]] (four s8) and
-// uint16 block[first[n]] with block = tap * ceil(k / 4) + channel / 4. vpdpbusd is exact; sparse_pairs.h is
-// the form for vpmaddubsw.
+// uint16 block[first[n]] with block = tap * ceil(k / 4) + channel / 4. sparse_twins.h is the form for
+// VPDPBUSD, sparse_pairs.h that for VPMADDUBSW.
 #pragma once
 
 #include <cstddef>
@@ -33,16 +30,6 @@ static inline SparseList sparse_list(const void* packed, int n) {
 
 size_t packed_bytes_block4_list(const ConvInt8Weights& weights);
 void pack_block4_list(const ConvInt8Weights& weights, void* packed);
-
-// Pixel vectors processed together: as many as keep the inputs of all blocks within `bytes` (the L1
-// share), 1..4.
-static inline int pixel_vectors(const ConvInt8Args& args, int lanes, int bytes) {
-  const int blocks = args.taps * ((args.k + 3) / 4);
-  const int needed = (args.rows * args.cols + lanes - 1) / lanes;
-  int vectors = needed >= 4 ? 4 : needed >= 2 ? 2 : 1;
-  while (vectors > 1 && blocks * vectors * lanes * 4 > bytes) vectors /= 2;
-  return vectors;
-}
 
 size_t scratch_bytes_block4_list(const ConvInt8Args& args);
 

@@ -21,12 +21,13 @@ namespace pyruntime {
                                : q.residual + row * q.residual_row_stride + col * q.residual_col_stride;
 }
 
-// Up to 64 neighbouring output pixels of the rows x cols grid, counted row by row.
+// Up to kStripPixels neighbouring output pixels of the rows x cols grid, counted row by row.
+constexpr int kStripPixels = 128;
 struct Strip {
   int count = 0;
-  const uint8_t* x[64];
-  const uint8_t* residual[64];
-  uint8_t* y[64];
+  const uint8_t* x[kStripPixels];
+  const uint8_t* residual[kStripPixels];
+  uint8_t* y[kStripPixels];
 };
 
 // Fills the strip from pixel (*row, *col) on and advances them.

@@ -11,8 +11,7 @@ namespace pyruntime {
 namespace {
 
 using conv_int8::kLanes;
-using conv_int8::kWindowBytes;
-using conv_int8::SparseLanesGroup;
+using conv_int8::kWindowStep;
 using conv_int8::SparseLanesHeader;
 
 struct Block4 {
@@ -32,27 +31,25 @@ struct Bitmask {
 
 // Sum of products of one group of 16 channels.
 template <typename Format>
-__m512i accumulate(const uint8_t* inputs, const uint16_t* run, const uint8_t* index, const int8_t* w) {
+[[gnu::noinline]] __m512i accumulate(const uint8_t* x, const uint8_t* steps, const uint8_t* index,
+                                     const int8_t* w, size_t slots) {
+  constexpr ptrdiff_t kIndex = kLanes * Format::kIndexBytes, kWeights = kLanes * 4;
   __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
-  for (int slots = *run++; slots != 0; slots = *run++) {
-    for (int windows = *run++; windows > 0; --windows) {
-      const uint8_t* x = inputs + static_cast<ptrdiff_t>(*run++) * kWindowBytes;
-      const __m512i lo = _mm512_loadu_si512(x), hi = _mm512_loadu_si512(x + 64);
-      int s = 0;
-      for (; s + 2 <= slots; s += 2) {
-        const __m512i x0 = Format::inputs(lo, hi, index);
-        const __m512i x1 = Format::inputs(lo, hi, index + kLanes * Format::kIndexBytes);
-        even = _mm512_dpbusd_epi32(even, x0, _mm512_loadu_si512(w));
-        odd = _mm512_dpbusd_epi32(odd, x1, _mm512_loadu_si512(w + 64));
-        index += 2 * kLanes * Format::kIndexBytes;
-        w += 128;
-      }
-      if (s < slots) {
-        even = _mm512_dpbusd_epi32(even, Format::inputs(lo, hi, index), _mm512_loadu_si512(w));
-        index += kLanes * Format::kIndexBytes;
-        w += 64;
-      }
-    }
+  size_t s = 0;
+  for (; s + 2 <= slots; s += 2) {
+    const uint8_t* x0 = x + static_cast<size_t>(steps[s]) * kWindowStep;
+    x = x0 + static_cast<size_t>(steps[s + 1]) * kWindowStep;
+    const __m512i window0 = Format::inputs(_mm512_loadu_si512(x0), _mm512_loadu_si512(x0 + 64), index);
+    const __m512i window1 = Format::inputs(_mm512_loadu_si512(x), _mm512_loadu_si512(x + 64), index + kIndex);
+    even = _mm512_dpbusd_epi32(even, window0, _mm512_loadu_si512(w));
+    odd = _mm512_dpbusd_epi32(odd, window1, _mm512_loadu_si512(w + kWeights));
+    index += 2 * kIndex;
+    w += 2 * kWeights;
+  }
+  if (s < slots) {
+    x += static_cast<size_t>(steps[s]) * kWindowStep;
+    const __m512i window = Format::inputs(_mm512_loadu_si512(x), _mm512_loadu_si512(x + 64), index);
+    even = _mm512_dpbusd_epi32(even, window, _mm512_loadu_si512(w));
   }
   return _mm512_add_epi32(even, odd);
 }
@@ -61,8 +58,7 @@ template <typename Format>
 void run_lanes(const ConvInt8Args& args) {
   const auto* base = static_cast<const uint8_t*>(args.w);
   const auto& header = *static_cast<const SparseLanesHeader*>(args.w);
-  const auto* groups = reinterpret_cast<const SparseLanesGroup*>(base + sizeof(SparseLanesHeader));
-  const auto* runs = reinterpret_cast<const uint16_t*>(base + header.runs_offset);
+  const auto* first = reinterpret_cast<const uint32_t*>(base + sizeof(SparseLanesHeader));
   auto* inputs = static_cast<uint8_t*>(args.scratch);
   for (int row = 0; row < args.rows; ++row) {
     for (int col = 0; col < args.cols; ++col) {
@@ -70,11 +66,12 @@ void run_lanes(const ConvInt8Args& args) {
       const uint8_t* residual = pixel_residual(args.requantize, row, col);
       uint8_t* y = pixel_y(args, row, col);
       for (int o = args.n_begin; o < args.n_end; o += kLanes) {
-        const SparseLanesGroup& group = groups[o / kLanes];
-        const uint64_t lane = static_cast<uint64_t>(group.slot) * kLanes;
+        const size_t slot = first[o / kLanes];
         const __m512i acc = accumulate<Format>(
-            inputs, runs + group.run, base + header.index_offset + lane * Format::kIndexBytes,
-            reinterpret_cast<const int8_t*>(base + header.weights_offset + lane * 4));
+            inputs, base + header.steps_offset + slot,
+            base + header.index_offset + slot * kLanes * Format::kIndexBytes,
+            reinterpret_cast<const int8_t*>(base + header.weights_offset + slot * kLanes * 4),
+            first[o / kLanes + 1] - first[o / kLanes]);
         const __m512i init = _mm512_loadu_si512(args.requantize.acc_init + o);
         requantize_store16(args.requantize, _mm512_add_epi32(acc, init), o, args.n_end - o, residual, y);
       }
