@@ -2,6 +2,7 @@
 #pragma once
 
 #include "runtime/operator.h"
+#include "runtime/weight_counts.h"
 
 namespace pyruntime {
 
@@ -66,7 +67,8 @@ class Int8Layer {
     double weights, blocks;  // fractions of nonzero weights and of nonzero blocks of 4 channels
   };
   struct Choice;
-  Packing make_packing(int64_t merge, bool folded) const;
+  // `all` counts all weights in the order in which they stand in memory.
+  Packing make_packing(int64_t merge, bool folded, const WeightCounts& all) const;
   const int8_t* in_memory(int64_t merge) const;  // the matrix, if the constant stands in its order, or null
   // [n][taps][k] of all merged groups: where the constant stands in that order, or made in `made`.
   const int8_t* matrix(int64_t merge, std::vector<int8_t>* made) const;

@@ -9,6 +9,7 @@
 #include "runtime/kernel_choice.h"
 #include "runtime/layer.h"
 #include "runtime/table_epilogue.h"
+#include "runtime/weight_counts.h"
 
 namespace pyruntime {
 
@@ -62,46 +63,15 @@ float clamp_bound(const NodeInfo& info, const char* name, float fallback, bool f
   return v;
 }
 
-// Adds the weights and their magnitudes to what there is.
-void add_up(const int8_t* w, int64_t count, int64_t* sum, int64_t* magnitude) {
-  constexpr int64_t kChunk = 1 << 16;  // whose sums fit 32 bits, which the compiler vectorizes
-  for (int64_t begin = 0; begin < count; begin += kChunk) {
-    int32_t s = 0, m = 0;
-    for (int64_t i = begin; i < std::min(count, begin + kChunk); ++i) {
-      s += w[i];
-      m += std::abs(static_cast<int>(w[i]));
-    }
-    *sum += s;
-    *magnitude += m;
-  }
-}
-
-int64_t count_nonzero(const int8_t* w, int64_t count) {
-  constexpr int64_t kChunk = 1 << 16;
-  int64_t total = 0;
-  for (int64_t begin = 0; begin < count; begin += kChunk) {
-    int32_t nonzero = 0;
-    for (int64_t i = begin; i < std::min(count, begin + kChunk); ++i) nonzero += w[i] != 0;
-    total += nonzero;
-  }
-  return total;
-}
-
 // Blocks of 4 channels that are not all zero, in rows of k channels.
 int64_t count_blocks(const int8_t* w, int64_t rows, int64_t k) {
-  int64_t total = 0;
+  WeightCounts counts;
   if (k % 4 == 0) {
-    for (int64_t i = 0; i < rows * k; i += 4) {
-      uint32_t four;
-      std::memcpy(&four, w + i, 4);
-      total += four != 0;
-    }
-    return total;
+    add_counts(w, rows * k, &counts);
+  } else {
+    for (int64_t row = 0; row < rows; ++row) add_counts(w + row * k, k, &counts);
   }
-  for (int64_t row = 0; row < rows; ++row, w += k) {
-    for (int64_t c = 0; c < k; c += 4) total += count_nonzero(w + c, std::min<int64_t>(4, k - c)) != 0;
-  }
-  return total;
+  return counts.blocks;
 }
 
 float finite_attribute(const NodeInfo& info, const char* name) {
@@ -136,21 +106,24 @@ Int8Layer::Int8Layer(const NodeInfo& info, const LayerShape& shape) : info_(info
   const int64_t per_output = shape.taps() * shape.k;
   const int64_t zero_point = info.input(0).zero_point;
   r->acc_init.assign(shape.n + 128, 0);
+  WeightCounts all;
   for (int64_t o = 0; o < shape.n; ++o) {
-    int64_t sum = 0, magnitude = 0;
-    add_up(w + o * per_output, per_output, &sum, &magnitude);
-    if (255 * magnitude >= (int64_t{1} << 31))
+    WeightCounts counts;
+    add_counts(w + o * per_output, per_output, &counts);
+    all.nonzero += counts.nonzero;
+    all.blocks += counts.blocks;
+    if (255 * counts.magnitude >= (int64_t{1} << 31))
       info.fail("has weights '" + info.constant(1).name + "' whose output channel " + std::to_string(o) +
                 " can overflow a 32-bit accumulator");
-    r->acc_init[o] = static_cast<int32_t>(-zero_point * sum);
+    r->acc_init[o] = static_cast<int32_t>(-zero_point * counts.sum);
   }
   requant_ = std::move(r);
   constexpr int64_t kMostChannels = 128;  // of merged groups
-  if (shape.groups == 1 && shape.kw > 1) packings_.push_back(make_packing(1, true));
+  if (shape.groups == 1 && shape.kw > 1) packings_.push_back(make_packing(1, true, all));
   for (int64_t merge = 1; merge <= shape.groups && !shape.depthwise(); ++merge) {
     if (shape.groups % merge != 0) continue;
     if (merge > 1 && merge * std::max(shape.k, shape.group_n()) > kMostChannels) break;
-    packings_.push_back(make_packing(merge, false));
+    packings_.push_back(make_packing(merge, false, all));
   }
 }
 
@@ -184,7 +157,7 @@ Step Int8Layer::prepare(const PlanContext& context, LayerGrid grid) const {
   return shape_.depthwise() ? prepare_depthwise(context, grid) : prepare_groups(context, grid);
 }
 
-Int8Layer::Packing Int8Layer::make_packing(int64_t merge, bool folded) const {
+Int8Layer::Packing Int8Layer::make_packing(int64_t merge, bool folded, const WeightCounts& all) const {
   Packing p{
       merge, shape_.groups / merge, shape_.group_n() * merge, shape_.taps(), shape_.k * merge, folded, 1, 1};
   if (folded) {
@@ -192,11 +165,14 @@ Int8Layer::Packing Int8Layer::make_packing(int64_t merge, bool folded) const {
     p.k = shape_.k * shape_.kw;
   }
   // Folded or not, an output's weights stand in the order (tap, channel).
-  std::vector<int8_t> made;
-  const int8_t* w = matrix(merge, &made);
-  const int64_t rows = shape_.n * p.taps, size = rows * p.k;
-  p.weights = static_cast<double>(count_nonzero(w, size)) / static_cast<double>(size);
-  p.blocks = static_cast<double>(count_blocks(w, rows, p.k)) / static_cast<double>(rows * ((p.k + 3) / 4));
+  const int64_t rows = shape_.n * p.taps;
+  int64_t blocks = all.blocks;
+  if (in_memory(merge) == nullptr || p.k % 4 != 0) {
+    std::vector<int8_t> made;
+    blocks = count_blocks(matrix(merge, &made), rows, p.k);
+  }
+  p.weights = static_cast<double>(all.nonzero) / static_cast<double>(rows * p.k);
+  p.blocks = static_cast<double>(blocks) / static_cast<double>(rows * ((p.k + 3) / 4));
   return p;
 }
 

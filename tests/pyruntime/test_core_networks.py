@@ -261,6 +261,35 @@ def test_forced_format_runs_what_it_says() -> None:
         assert row["precision"] == ("int8" if wanted == "dense" else f"int8 ({wanted})")
 
 
+@pytest.mark.parametrize("kept, precision", [(1 / 32, "int8 (block4)"), (1.0, "int8")])
+@pytest.mark.parametrize("isa", ISAS)
+def test_zeros_of_long_rows_are_counted(isa: str, kept: float, precision: str) -> None:
+    """What weights a layer has decides what runs it; here a few thousand to an output."""
+    b = Builder(6)
+    x = b.input("u8", ["N", 9000], 0.25, 7)
+    w = b.weights(64, 9000)
+    w.reshape(64, -1, 4)[b.rng.random((64, 9000 // 4)) >= kept] = 0
+    program = b.finish(b.node("dense", [x, b.constant(w), *b.scales(64, 9000)], "f32"))
+    (row,) = core_session(program, isa).kernels()
+    assert row["precision"] == precision
+    check(program, b.feed(), isa)
+
+
+def test_weights_whose_sum_leaves_32_bits() -> None:
+    """255 times the magnitudes of an output may be 2^31 - 1 at most: 65793 weights of -128."""
+
+    def layer(weights: int) -> tuple[Builder, Program]:
+        b = Builder()
+        x = b.input("u8", [1, weights], 0.25, 7)
+        w = b.constant(np.full((2, weights), -128, np.int8))
+        return b, b.finish(b.node("dense", [x, w, *b.scales(2, weights)], "f32"))
+
+    b, program = layer(65793)
+    check(program, b.feed())
+    with pytest.raises(_core.CoreError, match="output channel 0 can overflow"):
+        core_session(layer(65794)[1])
+
+
 def test_concurrent_runs_of_different_shapes() -> None:
     """One session, eight threads, other batch sizes: results equal those of single runs."""
     b, program = network(7)
