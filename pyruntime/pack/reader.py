@@ -70,6 +70,10 @@ def _load(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes | memoryvi
                 data = _contents(file)
         except OSError as error:
             raise FileFormatError(f"{where}: cannot read the file ({error.strerror or error})") from None
+    if where.lower().endswith(".onnx"):
+        raise FileFormatError(
+            f"{where}: an ONNX model, expected a .pyrt file; make one with pyruntime compress"
+        )
     if len(data) < 8:
         raise FileFormatError(f"{where}: {len(data)} bytes, not a .pyrt file (empty or cut off)")
     return where, data

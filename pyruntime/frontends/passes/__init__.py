@@ -21,6 +21,7 @@ from pyruntime.frontends.passes import (
     conv_transpose,
     convolution,
     dense,
+    dynamic_quantization,
     dynamic_shapes,
     float32,
     fold_constants,
@@ -43,7 +44,15 @@ from pyruntime.graph.shapes import infer_shapes
 Pass = Callable[[ir.Model], bool]
 
 # Once, before anything else.
-PREPARE: list[Pass] = [names.run, inputs.run, float32.run, qoperator.run, contrib.run, fold_constants.run]
+PREPARE: list[Pass] = [
+    names.run,
+    inputs.run,
+    float32.run,
+    qoperator.run,
+    contrib.run,
+    fold_constants.run,
+    dynamic_quantization.run,
+]
 
 # Repeated until nothing changes: what one pass makes constant lets another go on.
 SIMPLIFY: list[Pass] = [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from onnx_models import assert_same, model_of, node_of, normal, ops
+from onnx_models import assert_same, model_of, node_of, normal, ops, run
 
 from pyruntime.errors import ModelError
 from pyruntime.frontends.onnx import load
-from pyruntime.graph import constant, get_int, get_ints
+from pyruntime.graph import constant, get_int, get_ints, to_proto, to_standard
 
 MS = "com.microsoft"
 
@@ -218,3 +218,38 @@ def test_quantized_weight_of_two_layers_in_both_orientations():
     constants = {"w": s8(5, 4), "ws": np.float32([0.1, 0.2, 0.3, 0.4, 0.5]), "wz": np.zeros(5, np.int8)}
     model = assert_same(model_of(nodes, {"x": (3, 5)}, ["y"], constants), {"x": normal(3, 5)})
     assert ops(model).count("Gemm") == 2
+
+
+def dynamic(op, weight, zero_point, scale, **attributes):
+    """What ONNX Runtime's quantize_dynamic makes of one layer."""
+    nodes = [
+        make("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="quant"),
+        make("Mul", ["s", "w_scale"], ["scales"]),
+        make(op, ["q", "w", "z", "w_zero"], ["i"], name="layer", **attributes),
+        make("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        make("Mul", ["f", "scales"], ["y"]),
+    ]
+    shape = (2, 5, weight.shape[0]) if op == "MatMulInteger" else (2, weight.shape[1], 6, 6)
+    proto = model_of(nodes, {"x": shape}, ["y"], {"w": weight, "w_zero": zero_point, "w_scale": scale})
+    return proto, normal(*shape)
+
+
+@pytest.mark.parametrize(
+    ("op", "per_channel"), [("MatMulInteger", False), ("MatMulInteger", True), ("ConvInteger", False)]
+)
+def test_dynamically_quantized_layers_become_float(op, per_channel):
+    weight, attributes = (u8(8, 4), {}) if op == "MatMulInteger" else (u8(4, 3, 3, 3), {"pads": [1, 1, 1, 1]})
+    zero_point = np.array([120, 130, 128, 125], np.uint8) if per_channel else np.array(128, np.uint8)
+    scale = np.array([0.01, 0.02, 0.03, 0.04], np.float32) if per_channel else np.array(0.02, np.float32)
+    proto, x = dynamic(op, weight, zero_point, scale, **attributes)
+    model = load(proto)
+    layer = node_of(model, "Gemm" if op == "MatMulInteger" else "Conv")
+    rows = weight.T if op == "MatMulInteger" else weight
+    spread = [-1] + [1] * (rows.ndim - 1)
+    zeros, scales = (np.broadcast_to(v, 4).astype(np.float32).reshape(spread) for v in (zero_point, scale))
+    assert np.array_equal(constant(layer.inputs[1]), (rows - zeros) * scales)
+    (exact,) = run(proto, {"x": x})
+    (got,) = run(to_proto(to_standard(model)), {"x": x})
+    # Half a level of x for every weight of an output.
+    bound = np.abs((rows - zeros) * scales).reshape(4, -1).sum(1).max() * (x.max() - x.min()) / 255 / 2
+    assert 0 < np.abs(got - exact).max() <= bound

@@ -247,3 +247,10 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path: Path) -> None:
         except FileFormatError:
             refused += 1
     assert refused > 50
+
+
+def test_onnx_model_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"\x08\x07" + bytes(20))
+    with pytest.raises(FileFormatError, match=r"net\.onnx: an ONNX model, .*pyruntime compress"):
+        read(path)
