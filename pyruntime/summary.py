@@ -37,6 +37,10 @@ def summary(program: Program, report: CompressReport) -> str:
     if report.prune is not None:
         skipped = [f"{row.node} ({row.skipped})" for row in report.prune.layers if row.skipped]
         lines += [f"not pruned: {', '.join(skipped)}"] if skipped else []
+    if report.quantize is None and report.recipe.quantizes:
+        lines.append(f"already quantized, taken as it is: --quantize {report.recipe.quantize} is not applied")
+        floating = [node.name for node in layers if program.dtype(node.inputs[1]) == "f32"]
+        lines += [f"weights decoded when loading, run in float32: {', '.join(floating)}"] if floating else []
     if report.quantize is not None:
         decoded = [row.node for row in report.quantize.layers if not row.integer]
         lines += [f"weights decoded when loading, run in float32: {', '.join(decoded)}"] if decoded else []

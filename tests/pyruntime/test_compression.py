@@ -144,6 +144,16 @@ def test_strict_lists_what_runs_in_float(model, x):
     assert "left in float: Softmax (soft)" in relaxed.summary()
 
 
+def test_quantized_models_are_taken_as_they_are(model, x, tmp_path):
+    compress(model, calibration={"x": x}).to_onnx(tmp_path / "qdq.onnx")
+    again = compress(tmp_path / "qdq.onnx", calibration={"x": x})
+    assert "already quantized, taken as it is: --quantize int8 is not applied" in again.summary()
+    assert "run in float32" not in again.summary()
+    compress(model, Recipe(quantize="int8,activations=float"), {"x": x}).to_onnx(tmp_path / "weights.onnx")
+    weights = compress(tmp_path / "weights.onnx", calibration={"x": x}).summary()
+    assert "weights decoded when loading, run in float32: stem" in weights
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

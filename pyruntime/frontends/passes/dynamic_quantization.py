@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from pyruntime.frontends.passes.quantization import dequantize
 from pyruntime.graph.constants import Array, add_initializer, constant
 from pyruntime.graph.nodes import get_int, insert_before, owner, replace_node, topological_nodes
 
@@ -23,7 +24,28 @@ def run(model: ir.Model) -> bool:
     for node in topological_nodes(model):
         if node.domain == "" and node.op_type in _FLOAT:
             changed |= _to_float(node)
+    if changed:  # the other weights (embeddings) were quantized for their size alone
+        for node in topological_nodes(model):
+            if node.domain == "" and node.op_type == "DequantizeLinear":
+                _dequantize_weight(node)
     return changed
+
+
+def _dequantize_weight(node: ir.Node) -> None:
+    """Make the result of a DequantizeLinear of a constant, or of rows gathered from one, a float one."""
+    gather = _producer(node.inputs[0], "Gather")
+    source = node.inputs[0] if gather is None else gather.inputs[0]
+    data, scale = constant(source), constant(node.inputs[1])
+    if source is None or data is None or scale is None or (gather is not None and scale.size > 1):
+        return
+    values = dequantize(node, data)
+    if values is None:
+        return
+    new = add_initializer(owner(node), f"{source.name}_dequantized", values)
+    if gather is not None:
+        inputs = [new, gather.inputs[1]]
+        new = insert_before(node, "Gather", inputs, dict(gather.attributes), name=gather.name).outputs[0]
+    replace_node(node, new)
 
 
 def _to_float(node: ir.Node) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_models import assert_same, model_of, node_of, normal, ops, run
 
 from pyruntime.errors import ModelError
@@ -253,3 +253,19 @@ def test_dynamically_quantized_layers_become_float(op, per_channel):
     # Half a level of x for every weight of an output.
     bound = np.abs((rows - zeros) * scales).reshape(4, -1).sum(1).max() * (x.max() - x.min()) / 255 / 2
     assert 0 < np.abs(got - exact).max() <= bound
+
+
+def test_embeddings_of_a_dynamically_quantized_model_become_float():
+    proto, _ = dynamic("MatMulInteger", u8(8, 4), np.array(128, np.uint8), np.array(0.02, np.float32))
+    table, scale, zero = u8(10, 8, seed=1), np.array(0.5, np.float32), np.array(7, np.uint8)
+    nodes = [
+        make("Gather", ["table", "ids"], ["rows"], axis=0),
+        make("DequantizeLinear", ["rows", "t_scale", "t_zero"], ["x"]),
+        *proto.graph.node,
+    ]
+    constants = {i.name: numpy_helper.to_array(i) for i in proto.graph.initializer}
+    constants |= {"table": table, "t_scale": scale, "t_zero": zero}
+    model = load(model_of(nodes, {"ids": (2, 5)}, ["y"], constants, input_type=TensorProto.INT64))
+    assert [node.op_type for node in model.graph] == ["Gather", "Gemm"]
+    want = (table.astype(np.float32) - 7) * np.float32(0.5)
+    assert np.array_equal(constant(node_of(model, "Gather").inputs[0]), want)
