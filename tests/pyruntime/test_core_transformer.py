@@ -67,6 +67,8 @@ def test_softmax(n: int) -> None:
         ([5], [5, 4]),
         ([3, 6], [6]),
         ([1, 300], [300, 700]),
+        ([2, 85, 66], [2, 66, 33]),
+        ([17, 131], [131, 48]),
     ],
 )
 @pytest.mark.parametrize("dtype", ["u8", "f32"])
@@ -100,7 +102,7 @@ def test_attention(mask: list[int | str] | None, dtype: str) -> None:
     b = Builder(3)
     out = attention(b, mask, 2, 16, 24, dtype)
     program = b.finish(out)
-    for queries, keys in ((1, 1), (5, 7), (53, 64), (100, 33)):
+    for queries, keys in ((1, 1), (5, 7), (53, 64), (100, 33), (70, 131)):
         feed = b.feed(N=2, S=queries, T=keys)
         if mask is not None:
             name = program.inputs[3]
