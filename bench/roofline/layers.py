@@ -81,7 +81,7 @@ def with_limit(row: Layer, peaks: Peaks, all_weights: float, precision: str) -> 
     """The layer with its limit: products at the peak, weights from where all of them fit, activations from
     where this layer's fit; whichever takes longer.
     """
-    compute = row.macs / (peaks.int8 if precision == "int8" else peaks.f32)
+    compute = row.macs / (peaks.int8 if precision.startswith("int8") else peaks.f32)
     weights = row.weight_bytes / peaks.bandwidth(all_weights)
     activations = row.activation_bytes / peaks.bandwidth(row.activation_bytes)
     limit = max(compute, weights + activations)

@@ -21,11 +21,7 @@ template <typename Row>
 const char* format_of(const Row&) {
   return "";
 }
-const char* format_of(const ConvInt8Kernel& row) {
-  return row.format == WeightFormat::dense    ? "dense"
-         : row.format == WeightFormat::block4 ? "block4"
-                                              : "bitmask";
-}
+const char* format_of(const ConvInt8Kernel& row) { return weight_format_name(row.format); }
 
 template <typename Row>
 void append(py::list& rows, const char* family, const Row* (*list)(int*)) {

@@ -12,6 +12,7 @@
 #include "base/cpu_features.h"
 #include "base/error.h"
 #include "kernels/conv_int8/conv_int8.h"
+#include "kernels/conv_int8/int4.h"
 #include "kernels/depthwise_int8/depthwise_int8.h"
 #include "runtime/session.h"
 
@@ -111,10 +112,6 @@ const Kernel& find_kernel(const Kernel* kernels, int count, const std::string& n
   throw Error("no kernel row is called '" + name + "'");
 }
 
-const char* format_name(WeightFormat format) {
-  return format == WeightFormat::dense ? "dense" : format == WeightFormat::block4 ? "block4" : "bitmask";
-}
-
 // Registry and test-only rows.
 std::vector<ConvInt8Kernel> all_conv_int8() {
   int count = 0, test_count = 0;
@@ -131,7 +128,7 @@ py::list list_conv_int8() {
     py::dict row;
     row["name"] = kernel.name;
     row["isa"] = isa_name(kernel.isa);
-    row["format"] = format_name(kernel.format);
+    row["format"] = weight_format_name(kernel.format);
     row["n_block"] = kernel.n_block;
     row["usable"] = isa_usable(kernel.isa, nullptr);
     rows.append(row);
@@ -166,6 +163,8 @@ double run_conv_int8(const std::string& name, const U8& x, const S8& w, py::arra
   }
   const std::vector<ConvInt8Kernel> kernels = all_conv_int8();
   const ConvInt8Kernel& kernel = find_kernel(kernels.data(), static_cast<int>(kernels.size()), name);
+  if (kernel.format == WeightFormat::int4 && !conv_int8::fits_int4(weights))
+    throw Error(name + ": weights that do not fit 4 bits");
   AlignedCopy<uint8_t> packed(kernel.packed_bytes(weights)), scratch(kernel.scratch_bytes(args));
   kernel.pack(weights, packed.data());
   args.w = packed.data();
@@ -257,6 +256,13 @@ void bind_testing(py::module_& m) {
       "groups of `inner` calls, per call.");
   testing.def("cost_conv_int8", &cost_conv_int8, py::arg("name"), py::arg("w").noconvert(),
               py::arg("density"), py::arg("pixels"));
+  testing.def(
+      "fits_int4",
+      [](const S8& w) {
+        return conv_int8::fits_int4({w.data(), static_cast<int>(w.shape(0)), static_cast<int>(w.shape(1)),
+                                     static_cast<int>(w.shape(2))});
+      },
+      py::arg("w").noconvert(), "Whether weights [n][taps][k] fit the rows of format int4.");
   testing.def("run_session", &run_session, py::arg("session"), py::arg("inputs"), py::arg("outputs"),
               py::arg("times"),
               "Runs a session on the same arrays several times; counts no Python in between.");

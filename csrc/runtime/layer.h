@@ -65,6 +65,7 @@ class Int8Layer {
     int64_t merge, groups, n, taps, k;  // n and k per merged group
     bool folded;
     double weights, blocks;  // fractions of nonzero weights and of nonzero blocks of 4 channels
+    bool fits_int4;
   };
   struct Choice;
   // `all` counts all weights in the order in which they stand in memory.

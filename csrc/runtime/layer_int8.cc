@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/conv_int8/conv_int8.h"
+#include "kernels/conv_int8/int4.h"
 #include "kernels/depthwise_int8/depthwise_int8.h"
 #include "runtime/kernel_choice.h"
 #include "runtime/layer.h"
@@ -159,32 +160,31 @@ Step Int8Layer::prepare(const PlanContext& context, LayerGrid grid) const {
 
 Int8Layer::Packing Int8Layer::make_packing(int64_t merge, bool folded, const WeightCounts& all) const {
   Packing p{
-      merge, shape_.groups / merge, shape_.group_n() * merge, shape_.taps(), shape_.k * merge, folded, 1, 1};
+      merge, shape_.groups / merge, shape_.group_n() * merge, shape_.taps(), shape_.k * merge, folded, 1, 1,
+      false};
   if (folded) {
     p.taps = shape_.kh;
     p.k = shape_.k * shape_.kw;
   }
   // Folded or not, an output's weights stand in the order (tap, channel).
+  std::vector<int8_t> made;
+  const int8_t* w = matrix(merge, &made);
   const int64_t rows = shape_.n * p.taps;
-  int64_t blocks = all.blocks;
-  if (in_memory(merge) == nullptr || p.k % 4 != 0) {
-    std::vector<int8_t> made;
-    blocks = count_blocks(matrix(merge, &made), rows, p.k);
-  }
+  const bool counted = in_memory(merge) != nullptr && p.k % 4 == 0;
+  const int64_t blocks = counted ? all.blocks : count_blocks(w, rows, p.k);
   p.weights = static_cast<double>(all.nonzero) / static_cast<double>(rows * p.k);
   p.blocks = static_cast<double>(blocks) / static_cast<double>(rows * ((p.k + 3) / 4));
+  p.fits_int4 =
+      conv_int8::fits_int4({w, static_cast<int>(shape_.n), static_cast<int>(p.taps), static_cast<int>(p.k)});
   return p;
 }
 
 namespace {
 
-const char* format_name(WeightFormat f) {
-  return f == WeightFormat::dense ? "dense" : f == WeightFormat::block4 ? "block4" : "bitmask";
-}
-
 // Whether a session that asks for `choice` wants this format first.
 bool is_forced(WeightFormatChoice choice, WeightFormat format) {
-  return (choice == WeightFormatChoice::block4 && format == WeightFormat::block4) ||
+  return (choice == WeightFormatChoice::int4 && format == WeightFormat::int4) ||
+         (choice == WeightFormatChoice::block4 && format == WeightFormat::block4) ||
          (choice == WeightFormatChoice::bitmask && format == WeightFormat::bitmask);
 }
 
@@ -210,10 +210,11 @@ void Int8Layer::consider(const PlanContext& context, const Packing& packing, int
                                 static_cast<int>(packing.taps), static_cast<int>(packing.k)};
   for (int i = 0; i < count; ++i) {
     const ConvInt8Kernel& row = rows[i];
-    const double density = row.format == WeightFormat::dense    ? 1.0
-                           : row.format == WeightFormat::block4 ? packing.blocks
-                                                                : packing.weights;
+    const double density = row.format == WeightFormat::block4    ? packing.blocks
+                           : row.format == WeightFormat::bitmask ? packing.weights
+                                                                 : 1.0;
     if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format)) continue;
+    if (row.format == WeightFormat::int4 && !packing.fits_int4) continue;
     double cycles = row.cost(weights, density, pixels) * static_cast<double>(packing.groups);
     if (is_forced(context.weight_format, row.format)) cycles *= 1e-9;
     // Reading weights may take all the time, whatever the instructions: then the stronger ones.
@@ -290,7 +291,7 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
   step.isa = isa_name(kernel.isa);
   step.precision = "int8";
   if (kernel.format != WeightFormat::dense)
-    step.precision += std::string(" (") + format_name(kernel.format) + ")";
+    step.precision += std::string(" (") + weight_format_name(kernel.format) + ")";
   step.weight_bytes = group_offset.back();
   step.scratch_bytes = kernel.scratch_bytes(base);
   const Operand x = context.inputs[0], y = context.output;

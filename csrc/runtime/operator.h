@@ -66,7 +66,7 @@ struct Step {
   size_t weight_bytes = 0;  // packed weights
 };
 
-enum class WeightFormatChoice { automatic, dense, block4, bitmask };
+enum class WeightFormatChoice { automatic, dense, int4, block4, bitmask };
 
 using Table = std::array<uint8_t, 256>;
 

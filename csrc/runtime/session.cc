@@ -15,9 +15,10 @@ constexpr int kMaxThreads = 1024;
 WeightFormatChoice parse_weight_format(const std::string& name) {
   if (name == "auto") return WeightFormatChoice::automatic;
   if (name == "dense") return WeightFormatChoice::dense;
+  if (name == "int4") return WeightFormatChoice::int4;
   if (name == "block4") return WeightFormatChoice::block4;
   if (name == "bitmask") return WeightFormatChoice::bitmask;
-  throw Error("weight_format '" + name + "': expected auto, dense, block4 or bitmask");
+  throw Error("weight_format '" + name + "': expected auto, dense, int4, block4 or bitmask");
 }
 
 int checked_threads(int requested) {

@@ -24,6 +24,12 @@ def row_parameters() -> list[Any]:
     return [pytest.param(row, id=row["name"], marks=marks[row["name"]]) for row in ROWS]
 
 
+def grouped_int4(w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`w` in s8 `[n, taps, k]` as levels of 4 bits, 32 channels of a tap times a multiplier of 1 to 16."""
+    multipliers = rng.integers(1, 17, (*w.shape[:2], -(-w.shape[2] // 32))).repeat(32, axis=2)
+    return ((w >> 4) * multipliers[..., : w.shape[2]]).astype(np.int8)
+
+
 class Problem:
     """A convolution of rows x cols output pixels with a size x size window over k channels."""
 
@@ -65,6 +71,11 @@ class Problem:
             **Epilogue(epilogue).arguments(rng, n, spread, rows, cols),
         }
         self.f32 = epilogue == "f32"
+
+    def fit(self, weight_format: str) -> None:
+        """Turns the weights into ones that a row of this format can hold."""
+        if weight_format == "int4" and not testing.fits_int4(self.w):
+            self.w = grouped_int4(self.w, np.random.default_rng(self.n))
 
     def run(self, name: str, y_extra: int = 3, y_halo: int = 0, **overrides: Any) -> np.ndarray:
         """The whole output buffer, guards and `y_halo` pixels behind every row included."""
@@ -138,6 +149,7 @@ def test_cost_of_the_forms_of_groups() -> None:
 class TestRow:
     @staticmethod
     def check(row: dict[str, Any], p: Problem, **overrides: Any) -> None:
+        p.fit(row["format"])
         got, want = p.run(row["name"], **overrides), p.run("reference", **overrides)
         assert np.array_equal(got, want), (p.rows, p.cols, p.n, p.k, p.size, p.stride)
 
@@ -239,3 +251,57 @@ class TestRow:
         self.check(row, p)
         p.arguments.update(lo=9.0, hi=77.0)
         self.check(row, p)
+
+
+INT4_ROWS = [parameter for parameter in row_parameters() if "u8s4s32" in str(parameter.id)]
+
+
+@pytest.mark.parametrize("row", INT4_ROWS)
+class TestInt4:
+    @pytest.mark.parametrize("levels", [(-8,), (7,), (-8, 7), (-8, -7)])
+    @pytest.mark.parametrize("multiplier", [1, 3, 16])
+    def test_largest_sums(self, row: dict[str, Any], levels: tuple[int, ...], multiplier: int) -> None:
+        """Activations of 255: a block of 32 of level -8 reaches -32640 in each 16-bit sum."""
+        rng = np.random.default_rng(12)
+        for k in (32, 100):
+            p = Problem(rng, 1, 2, 35, k, extreme=True, epilogue="f32")
+            p.w = (np.resize(levels, (35, 1, k)) * multiplier).astype(np.int8)
+            assert testing.fits_int4(p.w)
+            TestRow.check(row, p)
+
+    @pytest.mark.parametrize("multiplier", [2, 7, 18, 127])
+    def test_multipliers(self, row: dict[str, Any], multiplier: int) -> None:
+        rng = np.random.default_rng(13)
+        p = Problem(rng, 1, 3, 50, 70)
+        most = min(7, 127 // multiplier)
+        p.w = (rng.integers(-most, most + 1, p.w.shape) * multiplier).astype(np.int8)
+        TestRow.check(row, p)
+
+    def test_weights_that_do_not_fit(self, row: dict[str, Any]) -> None:
+        p = Problem(np.random.default_rng(14), 1, 1, 16, 32)
+        with pytest.raises(_core.CoreError, match="do not fit 4 bits"):
+            p.run(row["name"])
+
+
+def test_fits_int4() -> None:
+    """Against all multipliers tried in turn."""
+    rng = np.random.default_rng(15)
+    found = []
+    for kind in range(600):
+        k = int(rng.integers(1, 40))
+        multiplier = int(rng.integers(1, 30))
+        w = rng.integers(-9, 9, (1, 1, k)) * multiplier
+        if kind % 3 == 0:
+            w[0, 0, rng.integers(k)] += rng.integers(-1, 2)
+        w = np.clip(w, -128, 127).astype(np.int8)
+        wide = w.astype(np.int64)
+        fits = all(
+            any(
+                not np.any(wide[..., part] % m) and np.all(np.abs(2 * wide[..., part] // m + 1) <= 15)
+                for m in range(1, 129)
+            )
+            for part in (slice(0, 32), slice(32, None))
+        )
+        assert testing.fits_int4(w) == fits, w
+        found.append(fits)
+    assert 60 < sum(found) < 540

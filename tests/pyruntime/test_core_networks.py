@@ -242,11 +242,41 @@ def test_layers_split_along_channels(isa: str, channels: int) -> None:
         check(program, feed, isa, threads)
 
 
-@pytest.mark.parametrize("weight_format", ["dense", "block4", "bitmask"])
+def with_four_bits(program: Program) -> Program:
+    """The program with integer weights made levels of 4 bits times a multiplier of each output channel."""
+    rng = np.random.default_rng(5)
+    for constant in program.constants.values():
+        if constant.array.dtype == np.int8:
+            multipliers = rng.integers(1, 17, (len(constant.array), *[1] * (constant.array.ndim - 1)))
+            constant.array = ((constant.array >> 4) * multipliers).astype(np.int8)
+    return program
+
+
+@pytest.mark.parametrize("weight_format", ["dense", "int4", "block4", "bitmask"])
 @pytest.mark.parametrize("seed", range(4))
 def test_weight_formats_agree(seed: int, weight_format: str) -> None:
     b, program = network(100 + seed)
+    if weight_format == "int4":
+        with_four_bits(program)
     check(program, b.feed(N=2), weight_format=weight_format)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_four_bits_run_as_such_where_weights_outweigh_pixels(isa: str) -> None:
+    """A large layer of one pixel takes the row of 4 bits if its weights fit, a small one of many does not."""
+    formats = {row["name"]: row["format"] for row in _core.registry()}
+
+    def format_of(channels: int, height: int, fits: bool) -> str:
+        b = Builder()
+        x = b.input("u8", ["N", channels, height, height], 0.25, 7)
+        program = b.finish(b.conv(x, channels, channels, (1, 1)))
+        session = core_session(with_four_bits(program) if fits else program, isa, 1)
+        check(program, b.feed(N=1), isa, 2)
+        return str(formats[session.kernels()[0]["kernel"]])
+
+    assert format_of(1024, 1, fits=True) == ("dense" if isa == "scalar" else "int4")
+    assert format_of(1024, 1, fits=False) == "dense"
+    assert format_of(16, 9, fits=True) == "dense"
 
 
 def test_forced_format_runs_what_it_says() -> None:
@@ -256,6 +286,8 @@ def test_forced_format_runs_what_it_says() -> None:
     rows = [row for row in _core.registry() if row["family"] == "conv_int8"]
     formats = {row["name"]: row["format"] for row in rows if row["isa"] in available_isas()}
     for wanted in sorted(set(formats.values())):
+        if wanted == "int4":
+            with_four_bits(program)
         (row,) = core_session(program, weight_format=wanted).kernels()
         assert formats[row["kernel"]] == wanted
         assert row["precision"] == ("int8" if wanted == "dense" else f"int8 ({wanted})")

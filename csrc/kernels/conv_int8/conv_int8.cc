@@ -1,6 +1,7 @@
 #include "kernels/conv_int8/conv_int8.h"
 
 #include "kernels/conv_int8/cost.h"
+#include "kernels/conv_int8/int4.h"
 #include "kernels/conv_int8/pack.h"
 #include "kernels/conv_int8/sparse_lanes.h"
 #include "kernels/conv_int8/sparse_list.h"
@@ -41,6 +42,19 @@ const ConvInt8Kernel kTestKernels[] = {
 #undef CONV_INT8_KERNEL
 
 }  // namespace
+
+const char* weight_format_name(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::int4:
+      return "int4";
+    case WeightFormat::block4:
+      return "block4";
+    case WeightFormat::bitmask:
+      return "bitmask";
+    default:
+      return "dense";
+  }
+}
 
 const ConvInt8Kernel* conv_int8_kernels(int* count) {
   *count = static_cast<int>(sizeof(kKernels) / sizeof(kKernels[0]));

@@ -21,7 +21,8 @@
 //  - scratch has scratch_bytes(args) bytes, 64-byte aligned, private to the calling thread.
 //
 // Kernels are pure: no allocation, no threads, no exceptions, no globals. Weights are packed once per plan by
-// the row's own pack(), from the dense matrix [n][taps][k]; sparse rows find the zeros themselves.
+// the row's own pack(), from the dense matrix [n][taps][k]; sparse rows find the zeros themselves, rows of 4
+// bits the levels (int4.h says which weights have any; pack() may be called for those alone).
 #pragma once
 
 #include <cstddef>
@@ -54,12 +55,14 @@ struct ConvInt8Weights {
   int n = 0, taps = 1, k = 0;
 };
 
-enum class WeightFormat { dense, block4, bitmask };
+enum class WeightFormat { dense, int4, block4, bitmask };
+
+const char* weight_format_name(WeightFormat format);
 
 struct ConvInt8Kernel {
   const char* name;  // <family>_<types>_<block>__<isa>
   Isa isa;
-  WeightFormat format;  // what it executes: every weight, nonzero 1x4 blocks, nonzero weights
+  WeightFormat format;  // what it executes: every weight, all in 4 bits, nonzero 1x4 blocks, nonzero weights
   int n_block;          // granularity of n_begin / n_end
   int pixel_block;      // what whole tiles hold, so what a row of pixels is best cut into
   size_t (*packed_bytes)(const ConvInt8Weights&);

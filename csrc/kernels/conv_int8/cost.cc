@@ -15,6 +15,8 @@ double round_up(int value, int granule) {
   return static_cast<double>((value + granule - 1) / granule * granule);
 }
 
+constexpr double kInt4Bytes = 0.53125;  // of a weight: half a byte, and a multiplier for 32 of them
+
 double larger(double a, double b) { return a > b ? a : b; }
 
 double macs(const ConvInt8Weights& w, int64_t pixels) {
@@ -49,6 +51,30 @@ double cost_conv_int8_u8s8s32_1x16x4__avx2(const ConvInt8Weights& w, double, int
   const double bytes = round_up(w.n, 16) * w.taps * round_up(w.k, 4);
   const double products = static_cast<double>(pixels) * (bytes / 32.0 * 2.2 + round_up(w.n, 16) * 1.5);
   return larger(products, static_cast<double>(pixels) * stream_cycles(bytes));
+}
+
+// The compiler does not vectorize the nibbles.
+double cost_conv_int8_u8s4s32_1x16x32__scalar(const ConvInt8Weights& w, double, int64_t pixels) {
+  const double products = round_up(w.n, 16) * w.taps * round_up(w.k, 32);
+  return static_cast<double>(pixels) * (2.0 * products + 20.0 * w.n);
+}
+
+// Fitted to dense layers of 64 to 4096 channels at 1 to 49 pixels and to convolutions of 8x8 to 56x56, in the
+// cycles of 5x16x4__avx2: 64 weights take 1.4 for every 4 pixels and 1.53 for each; then come the results and
+// a copy of the inputs.
+double cost_conv_int8_u8s4s32_4x16x32__avx2(const ConvInt8Weights& w, double, int64_t pixels) {
+  const double outputs = round_up(w.n, 16), inputs = w.taps * round_up(w.k, 32);
+  const double strips = static_cast<double>((pixels + 3) / 4), count = static_cast<double>(pixels);
+  const double products = outputs * inputs / 64.0 * (1.4 * strips + 1.53 * count);
+  const double stream = strips * stream_cycles(outputs * inputs * kInt4Bytes);
+  return larger(products, stream) + count * (outputs * 1.0 + w.taps * 20.0 + inputs / 8.0);
+}
+
+// Six instructions besides the loads for 128 weights, two of them products.
+double cost_conv_int8_u8s4s32_1x16x32__avx512vnni(const ConvInt8Weights& w, double, int64_t pixels) {
+  const double weights = round_up(w.n, 16) * w.taps * round_up(w.k, 32);
+  const double products = weights / 128.0 * 4.0 + round_up(w.n, 16) * 0.5 + w.taps * round_up(w.k, 32) / 16.0;
+  return static_cast<double>(pixels) * larger(products, stream_cycles(weights * kInt4Bytes));
 }
 
 // Two VPDPBUSD (64 MACs each) a cycle, but L2 feeds no more than 40 bytes of weights a cycle; the epilogue
