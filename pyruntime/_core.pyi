@@ -26,7 +26,8 @@ class Session:
         conv may also be channels-last.
 
         isa: cap, "" for the default. num_threads: 0 for every CPU it may use. weight_format: `auto`,
-        or which rows of conv_int8 may run (`dense`, `int4`, `block4`, `bitmask`). Raises CoreError.
+        or which rows of conv_int8 may run (`dense`, `winograd`, `int4`, `block4`, `bitmask`). Raises
+        CoreError.
         """
 
     def run(self, inputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:

@@ -17,6 +17,8 @@ from pyruntime.session import InferenceSession, SessionOptions
 Feed = dict[str, npt.NDArray[Any]]
 
 SPARSE_FORMATS = ("block4", "bitmask")
+# AVX2 multiplies 16 pairs of 16 bits an instruction, and 64 of 8 bits in three.
+S16_PRODUCT = 4 / 3
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Layer:
     """One row of a profile. Times in seconds per run.
 
     Attributes:
-        macs: multiply-adds; of a layer with a sparse kernel only those with weights that are not zero.
+        macs: multiply-adds of 8 bits, or what takes as long at the peak; of a layer with a sparse kernel only
+            those with weights that are not zero, of one with transformed 3x3 windows those of the tiles.
         weight_bytes: as the plan packed them; activation_bytes: read and written.
         limit: the least time, given the peaks; limited_by: `compute`, or the level the bytes come from.
     """
@@ -59,12 +62,12 @@ def measure(
         session.run(None, feed)
     kernels = {row["node"]: row for row in session.kernels()}
     nodes = {node.name: node for node in program.nodes}
-    sparse = {row["name"] for row in _core.registry() if row.get("format") in SPARSE_FORMATS}
+    formats = {row["name"]: row["format"] for row in _core.registry()}
     rows = []
     for row in session.profile():
         time = (row["microseconds"] - before[row["node"], row["op"]]) * 1e-6 / runs
         node = nodes.get(row["node"]) if row["op"] not in ("copy", "other") else None
-        macs = work(program, node, shapes, row["kernel"] in sparse) if node else 0.0
+        macs = work(program, node, shapes, formats.get(row["kernel"], "")) if node else 0.0
         activations = (
             sum(_bytes(program, name, shapes) for name in _activations(program, node)) if node else 0
         )
@@ -95,12 +98,16 @@ def with_limit(row: Layer, peaks: Peaks, all_weights: float, precision: str) -> 
     return replace(row, limit=limit, limited_by=cause)
 
 
-def work(program: Program, node: Node, shapes: dict[str, tuple[int, ...]], sparse: bool) -> float:
-    """Multiply-adds of a node."""
+def work(program: Program, node: Node, shapes: dict[str, tuple[int, ...]], weight_format: str) -> float:
+    """Multiply-adds of a node whose kernel is of this format, as in `Layer.macs`."""
     outputs = math.prod(shapes[node.outputs[0]])
     if node.op in ("conv", "dense"):
         weight = program.constants[node.inputs[1]].array
-        share = np.count_nonzero(weight) / weight.size if sparse else 1.0
+        share = np.count_nonzero(weight) / weight.size if weight_format in SPARSE_FORMATS else 1.0
+        if weight_format == "winograd":
+            images, channels, *sizes = shapes[node.outputs[0]]
+            tiles = math.prod(-(-size // 4) for size in sizes)
+            return float(images * channels * tiles * 36 * weight.shape[1] * S16_PRODUCT)
         return float(outputs * math.prod(weight.shape[1:]) * share)
     if node.op == "matmul":
         return float(outputs * shapes[node.inputs[0]][-1])

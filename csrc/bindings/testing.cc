@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <string>
@@ -13,6 +15,7 @@
 #include "base/error.h"
 #include "kernels/conv_int8/conv_int8.h"
 #include "kernels/conv_int8/int4.h"
+#include "kernels/conv_int8/winograd.h"
 #include "kernels/depthwise_int8/depthwise_int8.h"
 #include "runtime/session.h"
 
@@ -136,6 +139,23 @@ py::list list_conv_int8() {
   return rows;
 }
 
+bool fits_winograd(const ConvInt8Args& args, const ConvInt8Weights& weights) {
+  int64_t largest = 0;
+  for (int o = 0; o < weights.n; ++o) {
+    const int64_t per_output = static_cast<int64_t>(weights.taps) * weights.k;
+    int64_t positive = 0, negative = 0;
+    for (const int8_t *w = weights.w + o * per_output, *end = w + per_output; w < end; ++w)
+      (*w > 0 ? positive : negative) += *w;
+    largest = std::max({largest, positive, -negative});
+  }
+  if (!conv_int8::fits_winograd(weights.taps, largest)) return false;
+  for (int t = 0; t < weights.taps; ++t) {
+    const ptrdiff_t offset = t / 3 * args.x_row_stride + t % 3 * args.x_col_stride;
+    if (args.tap_offset[t] != args.tap_offset[0] + offset) return false;
+  }
+  return true;
+}
+
 double run_conv_int8(const std::string& name, const U8& x, const S8& w, py::array& y, const py::dict& a,
                      int repeat, int inner) {
   if (w.ndim() != 3) throw Error("w: expected [n][taps][k]");
@@ -165,6 +185,8 @@ double run_conv_int8(const std::string& name, const U8& x, const S8& w, py::arra
   const ConvInt8Kernel& kernel = find_kernel(kernels.data(), static_cast<int>(kernels.size()), name);
   if (kernel.format == WeightFormat::int4 && !conv_int8::fits_int4(weights))
     throw Error(name + ": weights that do not fit 4 bits");
+  if (kernel.format == WeightFormat::winograd && !fits_winograd(args, weights))
+    throw Error(name + ": not the window, or the weights, of a row of format winograd");
   AlignedCopy<uint8_t> packed(kernel.packed_bytes(weights)), scratch(kernel.scratch_bytes(args));
   kernel.pack(weights, packed.data());
   args.w = packed.data();
@@ -172,11 +194,13 @@ double run_conv_int8(const std::string& name, const U8& x, const S8& w, py::arra
   return time_best([&] { kernel.run(args); }, repeat, inner);
 }
 
-double cost_conv_int8(const std::string& name, const S8& w, double density, int64_t pixels) {
+double cost_conv_int8(const std::string& name, const S8& w, double density,
+                      const std::array<int64_t, 3>& grid, bool window) {
   const std::vector<ConvInt8Kernel> kernels = all_conv_int8();
   const ConvInt8Weights weights{w.data(), static_cast<int>(w.shape(0)), static_cast<int>(w.shape(1)),
                                 static_cast<int>(w.shape(2))};
-  return find_kernel(kernels.data(), static_cast<int>(kernels.size()), name).cost(weights, density, pixels);
+  return find_kernel(kernels.data(), static_cast<int>(kernels.size()), name)
+      .cost(weights, density, {grid[0], grid[1], grid[2], window});
 }
 
 py::list list_depthwise_int8() {
@@ -255,7 +279,8 @@ void bind_testing(py::module_& m) {
       "x_offset, y_offset and residual_offset in bytes. Returns the seconds of the fastest of `repeat` "
       "groups of `inner` calls, per call.");
   testing.def("cost_conv_int8", &cost_conv_int8, py::arg("name"), py::arg("w").noconvert(),
-              py::arg("density"), py::arg("pixels"));
+              py::arg("density"), py::arg("grid"), py::arg("window") = false,
+              "Cycles for a grid of (images, rows, cols) output pixels.");
   testing.def(
       "fits_int4",
       [](const S8& w) {

@@ -47,8 +47,9 @@ LayerPiece LayerSplit::piece(int task) const {
   rest /= images;
   const int64_t n_part = rest % n_parts;
   p.group = rest / n_parts;
-  p.row = rows * row_part / row_parts;
-  p.rows = rows * (row_part + 1) / row_parts - p.row;
+  const int64_t row_blocks = ceil_div(rows, row_block);
+  p.row = row_blocks * row_part / row_parts * row_block;
+  p.rows = std::min(rows, row_blocks * (row_part + 1) / row_parts * row_block) - p.row;
   const int64_t blocks = ceil_div(cols, col_block);
   p.col = blocks * col_part / col_parts * col_block;
   p.cols = std::min(cols, blocks * (col_part + 1) / col_parts * col_block) - p.col;
@@ -93,6 +94,33 @@ LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t
   if (groups * s.images > std::numeric_limits<int>::max() / (s.row_parts * s.col_parts * s.n_parts))
     throw Error("a layer of " + std::to_string(s.images) + " images is more than one run can take");
   return s;
+}
+
+LayerSplit split_tiles(const LayerGrid& grid, int64_t groups, int64_t n, int64_t row_block, int threads,
+                       const std::function<double(int64_t rows, int64_t n)>& cycles) {
+  constexpr int64_t kChannels = 64;  // whole cache lines: two threads do not write to one
+  const int64_t row_blocks = ceil_div(grid.rows, row_block), channel_blocks = ceil_div(n, kChannels);
+  LayerSplit s, best;
+  s.groups = groups;
+  s.images = grid.images;
+  s.rows = grid.rows;
+  s.cols = s.col_size = grid.cols;
+  s.n = n;
+  s.row_block = row_block;
+  double least = std::numeric_limits<double>::infinity();
+  for (s.row_parts = 1; s.row_parts <= std::min<int64_t>(row_blocks, 4 * threads); ++s.row_parts) {
+    for (int64_t parts = 1; parts <= std::min<int64_t>(channel_blocks, threads); ++parts) {
+      s.row_size = std::min(grid.rows, ceil_div(row_blocks, s.row_parts) * row_block);
+      s.n_size = std::min(n, ceil_div(channel_blocks, parts) * kChannels);
+      s.n_parts = ceil_div(n, s.n_size);
+      const double rounds = static_cast<double>(ceil_div(s.tasks(), threads));
+      const double time = rounds * cycles(s.row_size, s.n_size);
+      if (time >= least) continue;
+      least = time;
+      best = s;
+    }
+  }
+  return best;
 }
 
 bool taps_fold(const LayerShape& shape, const LayerGrid& grid, int64_t item) {

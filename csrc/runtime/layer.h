@@ -1,6 +1,9 @@
 // Convolution and dense layers: what `conv` and `dense` share. An output pixel grid, taps, and a kernel row.
 #pragma once
 
+#include <functional>
+
+#include "kernels/conv_int8/conv_int8.h"
 #include "runtime/operator.h"
 #include "runtime/weight_counts.h"
 
@@ -36,11 +39,12 @@ struct LayerPiece {
   int64_t group, image, row, rows, col, cols, n_begin, n_end;
 };
 
-// Division of a grid and the output channels into tasks. Rows, and columns in blocks, are dealt out evenly:
+// Division of a grid and the output channels into tasks. Rows and columns are dealt out evenly, in blocks:
 // parts differ by one at most. `row_size` and `col_size` are those of the largest part.
 struct LayerSplit {
   int64_t groups = 1, images = 1, rows = 1, cols = 0, n = 0;
-  int64_t row_parts = 1, row_size = 1, col_parts = 1, col_size = 0, col_block = 1, n_parts = 1, n_size = 0;
+  int64_t row_parts = 1, row_size = 1, row_block = 1, col_parts = 1, col_size = 0, col_block = 1, n_parts = 1,
+          n_size = 0;
   int tasks() const { return static_cast<int>(groups * images * row_parts * col_parts * n_parts); }
   LayerPiece piece(int task) const;
 };
@@ -50,6 +54,12 @@ struct LayerSplit {
 // activations).
 LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
                        int want, bool split_channels);
+
+// For kernels that work on tiles of whole rows and all columns, and do something for each tile whatever the
+// channels: of all divisions into `row_block` rows and 64 channels, the one that takes `threads` threads the
+// least time. `cycles(rows, n)` are those of a piece.
+LayerSplit split_tiles(const LayerGrid& grid, int64_t groups, int64_t n, int64_t row_block, int threads,
+                       const std::function<double(int64_t rows, int64_t n)>& cycles);
 
 // u8 x s8 layers: inputs x, w, multiplier, offset, residual (optional).
 class Int8Layer {
@@ -65,7 +75,7 @@ class Int8Layer {
     int64_t merge, groups, n, taps, k;  // n and k per merged group
     bool folded;
     double weights, blocks;  // fractions of nonzero weights and of nonzero blocks of 4 channels
-    bool fits_int4;
+    bool fits_int4, fits_winograd;
   };
   struct Choice;
   // `all` counts all weights in the order in which they stand in memory.
@@ -73,7 +83,10 @@ class Int8Layer {
   const int8_t* in_memory(int64_t merge) const;  // the matrix, if the constant stands in its order, or null
   // [n][taps][k] of all merged groups: where the constant stands in that order, or made in `made`.
   const int8_t* matrix(int64_t merge, std::vector<int8_t>* made) const;
-  void consider(const PlanContext& context, const Packing& packing, int64_t pixels, Choice* best) const;
+  void consider(const PlanContext& context, const Packing& packing, const ConvInt8Grid& grid,
+                Choice* best) const;
+  LayerSplit split(const PlanContext& context, const Choice& choice, const LayerGrid& grid,
+                   size_t packed_bytes) const;
   std::shared_ptr<const AlignedBuffer> pack(const PlanContext& context, const Choice& choice,
                                             std::vector<size_t>* group_offset) const;
   Step prepare_groups(const PlanContext& context, const LayerGrid& grid) const;
@@ -84,6 +97,7 @@ class Int8Layer {
   LayerShape shape_;
   std::shared_ptr<const Requant> requant_;
   std::vector<Packing> packings_;  // those worth a try
+  int64_t largest_sum_ = 0;        // as fits_winograd() takes it
 };
 
 // float32 layers: inputs x, w, bias (optional), residual (optional).

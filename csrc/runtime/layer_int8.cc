@@ -6,6 +6,7 @@
 
 #include "kernels/conv_int8/conv_int8.h"
 #include "kernels/conv_int8/int4.h"
+#include "kernels/conv_int8/winograd.h"
 #include "kernels/depthwise_int8/depthwise_int8.h"
 #include "runtime/kernel_choice.h"
 #include "runtime/layer.h"
@@ -117,6 +118,7 @@ Int8Layer::Int8Layer(const NodeInfo& info, const LayerShape& shape) : info_(info
       info.fail("has weights '" + info.constant(1).name + "' whose output channel " + std::to_string(o) +
                 " can overflow a 32-bit accumulator");
     r->acc_init[o] = static_cast<int32_t>(-zero_point * counts.sum);
+    largest_sum_ = std::max(largest_sum_, (counts.magnitude + std::abs(counts.sum)) / 2);
   }
   requant_ = std::move(r);
   constexpr int64_t kMostChannels = 128;  // of merged groups
@@ -159,9 +161,16 @@ Step Int8Layer::prepare(const PlanContext& context, LayerGrid grid) const {
 }
 
 Int8Layer::Packing Int8Layer::make_packing(int64_t merge, bool folded, const WeightCounts& all) const {
-  Packing p{
-      merge, shape_.groups / merge, shape_.group_n() * merge, shape_.taps(), shape_.k * merge, folded, 1, 1,
-      false};
+  Packing p{merge,
+            shape_.groups / merge,
+            shape_.group_n() * merge,
+            shape_.taps(),
+            shape_.k * merge,
+            folded,
+            1,
+            1,
+            false,
+            !folded && shape_.kh == 3 && conv_int8::fits_winograd(shape_.taps(), largest_sum_)};
   if (folded) {
     p.taps = shape_.kh;
     p.k = shape_.k * shape_.kw;
@@ -181,16 +190,13 @@ Int8Layer::Packing Int8Layer::make_packing(int64_t merge, bool folded, const Wei
 
 namespace {
 
-// Whether a session that asks for `choice` wants this format first.
-bool is_forced(WeightFormatChoice choice, WeightFormat format) {
-  return (choice == WeightFormatChoice::int4 && format == WeightFormat::int4) ||
-         (choice == WeightFormatChoice::block4 && format == WeightFormat::block4) ||
-         (choice == WeightFormatChoice::bitmask && format == WeightFormat::bitmask);
+// Whether a session that asks for `choice` wants this format first. Dense rows stand in where that has none.
+bool is_forced(std::optional<WeightFormat> choice, WeightFormat format) {
+  return choice == format && format != WeightFormat::dense;
 }
 
-bool is_allowed(WeightFormatChoice choice, WeightFormat format) {
-  if (format == WeightFormat::dense) return true;  // stands in where the forced format has no row
-  return choice == WeightFormatChoice::automatic || is_forced(choice, format);
+bool is_allowed(std::optional<WeightFormat> choice, WeightFormat format) {
+  return !choice.has_value() || choice == format || format == WeightFormat::dense;
 }
 
 }  // namespace
@@ -202,7 +208,7 @@ struct Int8Layer::Choice {
 };
 
 // Considers all rows for one packing.
-void Int8Layer::consider(const PlanContext& context, const Packing& packing, int64_t pixels,
+void Int8Layer::consider(const PlanContext& context, const Packing& packing, const ConvInt8Grid& grid,
                          Choice* best) const {
   int count = 0;
   const ConvInt8Kernel* rows = conv_int8_kernels(&count);
@@ -215,7 +221,8 @@ void Int8Layer::consider(const PlanContext& context, const Packing& packing, int
                                                                  : 1.0;
     if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format)) continue;
     if (row.format == WeightFormat::int4 && !packing.fits_int4) continue;
-    double cycles = row.cost(weights, density, pixels) * static_cast<double>(packing.groups);
+    if (row.format == WeightFormat::winograd && !(packing.fits_winograd && grid.window)) continue;
+    double cycles = row.cost(weights, density, grid) * static_cast<double>(packing.groups);
     if (is_forced(context.weight_format, row.format)) cycles *= 1e-9;
     // Reading weights may take all the time, whatever the instructions: then the stronger ones.
     const bool equal = best->kernel != nullptr && cycles == best->cycles && row.isa > best->kernel->isa;
@@ -251,10 +258,30 @@ std::shared_ptr<const AlignedBuffer> Int8Layer::pack(const PlanContext& context,
   return packed;
 }
 
+LayerSplit Int8Layer::split(const PlanContext& context, const Choice& choice, const LayerGrid& grid,
+                            size_t packed_bytes) const {
+  const ConvInt8Kernel& kernel = *choice.kernel;
+  const Packing& p = *choice.packing;
+  const int tasks = tasks_for_cycles(choice.cycles, context.num_threads);
+  if (kernel.format == WeightFormat::winograd) {
+    return split_tiles(grid, p.groups, p.n, kernel.pixel_block, tasks == 1 ? 1 : context.num_threads,
+                       [&](int64_t rows, int64_t n) {
+                         const ConvInt8Weights piece{nullptr, static_cast<int>(n), static_cast<int>(p.taps),
+                                                     static_cast<int>(p.k)};
+                         return kernel.cost(piece, 1.0, {1, rows, grid.cols, true});
+                       });
+  }
+  const double input_bytes = static_cast<double>(grid.pixels()) * static_cast<double>(p.k * p.groups);
+  return split_layer(grid, p.groups, p.n, kernel.n_block, kernel.pixel_block, tasks,
+                     static_cast<double>(packed_bytes) > input_bytes);
+}
+
 Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid) const {
+  ConvInt8Grid pixels{grid.images, grid.rows, grid.cols, false};
+  pixels.window = grid.tap_row == grid.x.row && grid.tap_col == grid.x.col;
   Choice choice;
   for (const Packing& p : packings_) {
-    if (!p.folded || taps_fold(shape_, grid, 1)) consider(context, p, grid.pixels(), &choice);
+    if (!p.folded || taps_fold(shape_, grid, 1)) consider(context, p, pixels, &choice);
   }
   if (choice.kernel == nullptr)
     throw Error(std::string("no conv_int8 kernel is usable under ISA ") + isa_name(context.isa));
@@ -263,10 +290,7 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
   const int64_t n = packing.n, k = packing.k / (packing.folded ? shape_.kw : 1);  // channels per group
   std::vector<size_t> group_offset;
   const auto packed = pack(context, choice, &group_offset);
-  const double input_bytes = static_cast<double>(grid.pixels()) * static_cast<double>(k * packing.groups);
-  const bool split_channels = static_cast<double>(group_offset.back()) > input_bytes;
-  const LayerSplit split = split_layer(grid, packing.groups, n, kernel.n_block, kernel.pixel_block,
-                                       tasks_for_cycles(choice.cycles, context.num_threads), split_channels);
+  const LayerSplit split = this->split(context, choice, grid, group_offset.back());
   LayerShape taps = shape_;
   if (packing.folded) taps.kw = 1;
   const std::vector<int32_t> taps_table = tap_offsets(taps, grid);
@@ -290,7 +314,7 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
   step.kernel = kernel.name;
   step.isa = isa_name(kernel.isa);
   step.precision = "int8";
-  if (kernel.format != WeightFormat::dense)
+  if (kernel.format != WeightFormat::dense && kernel.format != WeightFormat::winograd)
     step.precision += std::string(" (") + weight_format_name(kernel.format) + ")";
   step.weight_bytes = group_offset.back();
   step.scratch_bytes = kernel.scratch_bytes(base);

@@ -5,10 +5,12 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/isa.h"
+#include "kernels/conv_int8/conv_int8.h"
 #include "runtime/program.h"
 #include "runtime/weight_cache.h"
 
@@ -66,8 +68,6 @@ struct Step {
   size_t weight_bytes = 0;  // packed weights
 };
 
-enum class WeightFormatChoice { automatic, dense, int4, block4, bitmask };
-
 using Table = std::array<uint8_t, 256>;
 
 struct PlanContext {
@@ -75,7 +75,7 @@ struct PlanContext {
   Operand output;
   Isa isa = Isa::scalar;
   int num_threads = 1;
-  WeightFormatChoice weight_format = WeightFormatChoice::automatic;
+  std::optional<WeightFormat> weight_format;  // none: the plan chooses
   WeightCache* cache = nullptr;
   const Table* table = nullptr;  // applied to every output byte; only for operators with applies_table()
 };

@@ -11,7 +11,7 @@ namespace pyruntime {
 struct PlanOptions {
   Isa isa = Isa::scalar;
   int num_threads = 1;
-  WeightFormatChoice weight_format = WeightFormatChoice::automatic;
+  std::optional<WeightFormat> weight_format;
 };
 
 struct PlanStep {

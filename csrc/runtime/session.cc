@@ -12,13 +12,13 @@ namespace {
 constexpr size_t kMaxPlans = 16;
 constexpr int kMaxThreads = 1024;
 
-WeightFormatChoice parse_weight_format(const std::string& name) {
-  if (name == "auto") return WeightFormatChoice::automatic;
-  if (name == "dense") return WeightFormatChoice::dense;
-  if (name == "int4") return WeightFormatChoice::int4;
-  if (name == "block4") return WeightFormatChoice::block4;
-  if (name == "bitmask") return WeightFormatChoice::bitmask;
-  throw Error("weight_format '" + name + "': expected auto, dense, int4, block4 or bitmask");
+std::optional<WeightFormat> parse_weight_format(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  for (const WeightFormat format : {WeightFormat::dense, WeightFormat::winograd, WeightFormat::int4,
+                                    WeightFormat::block4, WeightFormat::bitmask}) {
+    if (name == weight_format_name(format)) return format;
+  }
+  throw Error("weight_format '" + name + "': expected auto, dense, winograd, int4, block4 or bitmask");
 }
 
 int checked_threads(int requested) {

@@ -13,7 +13,8 @@ struct SessionOptions {
   std::string isa;      // cap; empty: environment PYRUNTIME_ISA, else the strongest usable
   int num_threads = 0;  // 0: every CPU this process may use
   bool profiling = false;
-  std::string weight_format = "auto";  // auto, dense, int4, block4, bitmask: which conv_int8 rows may run
+  std::string weight_format =
+      "auto";  // auto, dense, winograd, int4, block4, bitmask: which conv_int8 rows may run
 };
 
 struct KernelReport {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,20 @@ from .conv_cases import SLACK, Epilogue, output, padded, requantize_numpy
 
 testing = _core.testing
 ROWS = testing.conv_int8_kernels()
+ANY_WINDOW = ("dense", "int4", "block4", "bitmask")
 EPILOGUES = ["u8", "clamp", "residual", "f32", "relu6_residual"]
 
 
-def row_parameters() -> list[Any]:
+def row_parameters(weight_formats: tuple[str, ...]) -> list[Any]:
     marks = {
         row["name"]: [] if row["usable"] else [pytest.mark.skip(reason=f"this CPU has no {row['isa']}")]
         for row in ROWS
     }
-    return [pytest.param(row, id=row["name"], marks=marks[row["name"]]) for row in ROWS]
+    return [
+        pytest.param(row, id=row["name"], marks=marks[row["name"]])
+        for row in ROWS
+        if row["format"] in weight_formats
+    ]
 
 
 def grouped_int4(w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -126,7 +132,7 @@ def test_saturating_pair() -> None:
         acc_init=np.zeros(1, np.int32), multiplier=np.ones(1, np.float32), offset=np.zeros(1, np.float32)
     )
     for row in ROWS:
-        if row["usable"]:
+        if row["usable"] and row["format"] in ANY_WINDOW:
             y = p.run(row["name"], y_extra=0)[SLACK : SLACK + 4].view(np.float32)
             assert y[0] == 129540.0, row["name"]
 
@@ -139,13 +145,13 @@ def test_cost_of_the_forms_of_groups() -> None:
     def cost(row: str, bits: int) -> float:
         scale = np.abs(drawn).max(axis=(1, 2), keepdims=True) / (2 ** (bits - 1) - 1)
         w = np.rint(drawn / scale).astype(np.int8)
-        return float(testing.cost_conv_int8(f"conv_int8_u8s8s32_{row}__avx2", w, 1.0, 56 * 56))
+        return float(testing.cost_conv_int8(f"conv_int8_u8s8s32_{row}__avx2", w, 1.0, (1, 56, 56)))
 
     assert cost("5x16x4", 7) < 0.85 * cost("block4_40x1", 7)
     assert cost("5x16x4", 7) < 0.8 * cost("5x16x4", 8)
 
 
-@pytest.mark.parametrize("row", row_parameters())
+@pytest.mark.parametrize("row", row_parameters(ANY_WINDOW))
 class TestRow:
     @staticmethod
     def check(row: dict[str, Any], p: Problem, **overrides: Any) -> None:
@@ -253,10 +259,66 @@ class TestRow:
         self.check(row, p)
 
 
-INT4_ROWS = [parameter for parameter in row_parameters() if "u8s4s32" in str(parameter.id)]
+@pytest.mark.parametrize("row", row_parameters(("winograd",)))
+class TestWinograd:
+    def test_pixels(self, row: dict[str, Any]) -> None:
+        """Tiles cut at either edge, blocks of tiles that are full and that are not."""
+        rng = np.random.default_rng(20)
+        sizes = ((1, 1), (1, 7), (2, 3), (3, 2), (4, 4), (5, 8), (6, 13), (7, 7), (14, 14), (30, 31))
+        for rows, cols in sizes:
+            for k in (1, 16, 35):
+                TestRow.check(row, Problem(rng, rows, cols, 20, k, size=3, extra=k % 2, epilogue="f32"))
+
+    def test_channels(self, row: dict[str, Any]) -> None:
+        rng = np.random.default_rng(21)
+        for n in range(1, 70):
+            p = Problem(rng, 5, 6, n, int(rng.integers(1, 50)), size=3, epilogue=EPILOGUES[n % 5])
+            TestRow.check(row, p, y_halo=n % 3)
+
+    def test_blocks_of_every_size(self, row: dict[str, Any]) -> None:
+        """Many input channels leave room for fewer tiles at a time."""
+        rng = np.random.default_rng(22)
+        for k in (130, 320, 620, 2100, 4000):
+            p = Problem(rng, 9, 18, 3, k, size=3, epilogue="f32")
+            p.w >>= 4
+            TestRow.check(row, p)
+
+    def test_channel_split(self, row: dict[str, Any]) -> None:
+        rng = np.random.default_rng(23)
+        p = Problem(rng, 7, 10, 100, 24, size=3, epilogue="residual")
+        for begin, end in ((0, 16), (16, 64), (64, 100), (96, 100)):
+            TestRow.check(row, p, n_begin=begin, n_end=end)
+
+    @pytest.mark.parametrize("epilogue", ["u8", "f32"])
+    def test_largest_sums(self, row: dict[str, Any], epilogue: str) -> None:
+        """The largest sums that the divisor 64 leaves exact: 1,026 weights of -128 and inputs of 255."""
+        rng = np.random.default_rng(24)
+        TestRow.check(row, Problem(rng, 6, 6, 18, 114, size=3, extreme=True, epilogue=epilogue))
+        p = Problem(rng, 6, 6, 18, 115, size=3, extreme=True, epilogue=epilogue)
+        with pytest.raises(_core.CoreError, match="window, or the weights"):
+            p.run(row["name"])
+
+    def test_largest_transforms(self, row: dict[str, Any]) -> None:
+        """Inputs and weights that make each of the 36 numbers as large, or as small, as it can be."""
+        b = [(4, 0, -5, 0, 1, 0), (0, 4, 4, -1, -1, 0), (0, -4, 4, 1, -1, 0)]
+        b += [(0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1)]
+        g = [(6, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 6)]
+        rng = np.random.default_rng(25)
+        for i, j, sign in itertools.product(range(6), range(6), (1, -1)):
+            p = Problem(rng, 4, 4, 16, 32, size=3, epilogue="f32")
+            p.pixels[:] = np.where(np.outer(b[i], b[j]) * sign > 0, 255, 0)[..., None]
+            window = np.where(np.outer(g[i], g[j]) * sign > 0, 127, -128).reshape(1, 9, 1)
+            p.w = np.ascontiguousarray(np.broadcast_to(window, p.w.shape).astype(np.int8))
+            TestRow.check(row, p)
+
+    def test_other_windows(self, row: dict[str, Any]) -> None:
+        rng = np.random.default_rng(26)
+        for size, stride in ((1, 1), (3, 2), (5, 1)):
+            with pytest.raises(_core.CoreError, match="window, or the weights"):
+                Problem(rng, 4, 4, 16, 16, size=size, stride=stride).run(row["name"])
 
 
-@pytest.mark.parametrize("row", INT4_ROWS)
+@pytest.mark.parametrize("row", row_parameters(("int4",)))
 class TestInt4:
     @pytest.mark.parametrize("levels", [(-8,), (7,), (-8, 7), (-8, -7)])
     @pytest.mark.parametrize("multiplier", [1, 3, 16])

@@ -252,7 +252,7 @@ def with_four_bits(program: Program) -> Program:
     return program
 
 
-@pytest.mark.parametrize("weight_format", ["dense", "int4", "block4", "bitmask"])
+@pytest.mark.parametrize("weight_format", ["dense", "winograd", "int4", "block4", "bitmask"])
 @pytest.mark.parametrize("seed", range(4))
 def test_weight_formats_agree(seed: int, weight_format: str) -> None:
     b, program = network(100 + seed)
@@ -282,7 +282,7 @@ def test_four_bits_run_as_such_where_weights_outweigh_pixels(isa: str) -> None:
 def test_forced_format_runs_what_it_says() -> None:
     b = Builder()
     x = b.input("u8", ["N", 64, 12, 12], 0.25, 7)
-    program = b.finish(b.conv(x, 64, 64, (1, 1), density=0.2))
+    program = b.finish(b.conv(x, 64, 64, (3, 3), density=0.2))
     rows = [row for row in _core.registry() if row["family"] == "conv_int8"]
     formats = {row["name"]: row["format"] for row in rows if row["isa"] in available_isas()}
     for wanted in sorted(set(formats.values())):
@@ -290,7 +290,7 @@ def test_forced_format_runs_what_it_says() -> None:
             with_four_bits(program)
         (row,) = core_session(program, weight_format=wanted).kernels()
         assert formats[row["kernel"]] == wanted
-        assert row["precision"] == ("int8" if wanted == "dense" else f"int8 ({wanted})")
+        assert row["precision"] == ("int8" if wanted in ("dense", "winograd") else f"int8 ({wanted})")
 
 
 @pytest.mark.parametrize("kept, precision", [(1 / 32, "int8 (block4)"), (1.0, "int8")])

@@ -8,6 +8,7 @@
 #include "kernels/conv_int8/sparse_pairs.h"
 #include "kernels/conv_int8/sparse_rows.h"
 #include "kernels/conv_int8/sparse_twins.h"
+#include "kernels/conv_int8/winograd.h"
 
 namespace pyruntime {
 
@@ -45,6 +46,8 @@ const ConvInt8Kernel kTestKernels[] = {
 
 const char* weight_format_name(WeightFormat format) {
   switch (format) {
+    case WeightFormat::winograd:
+      return "winograd";
     case WeightFormat::int4:
       return "int4";
     case WeightFormat::block4:

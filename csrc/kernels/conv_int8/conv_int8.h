@@ -19,6 +19,8 @@
 //  proved when
 //    the weights are packed.
 //  - scratch has scratch_bytes(args) bytes, 64-byte aligned, private to the calling thread.
+//  - Rows of format winograd get taps in the order of a 3x3 window whose steps are those of the pixels
+//    (ConvInt8Grid::window), and weights that fit (winograd.h).
 //
 // Kernels are pure: no allocation, no threads, no exceptions, no globals. Weights are packed once per plan by
 // the row's own pack(), from the dense matrix [n][taps][k]; sparse rows find the zeros themselves, rows of 4
@@ -55,24 +57,34 @@ struct ConvInt8Weights {
   int n = 0, taps = 1, k = 0;
 };
 
-enum class WeightFormat { dense, int4, block4, bitmask };
+// The pixels of a layer, as far as costs depend on them.
+struct ConvInt8Grid {
+  int64_t images = 1, rows = 1, cols = 1;
+  // Tap 3 i + j of pixel (r, c) reads what tap 0 of pixel (r + i, c + j) reads.
+  bool window = false;
+  int64_t pixels() const { return images * rows * cols; }
+};
+
+enum class WeightFormat { dense, winograd, int4, block4, bitmask };
 
 const char* weight_format_name(WeightFormat format);
 
 struct ConvInt8Kernel {
   const char* name;  // <family>_<types>_<block>__<isa>
   Isa isa;
-  WeightFormat format;  // what it executes: every weight, all in 4 bits, nonzero 1x4 blocks, nonzero weights
-  int n_block;          // granularity of n_begin / n_end
-  int pixel_block;      // what whole tiles hold, so what a row of pixels is best cut into
+  // What it executes: every weight, windows of 3x3 transformed, every weight in 4 bits, nonzero 1x4 blocks,
+  // nonzero weights.
+  WeightFormat format;
+  int n_block;      // granularity of n_begin / n_end
+  int pixel_block;  // what whole tiles hold, so what a row of pixels is best cut into
   size_t (*packed_bytes)(const ConvInt8Weights&);
   void (*pack)(const ConvInt8Weights&, void* packed);  // packed is 64-byte aligned, packed_bytes() long
   size_t (*scratch_bytes)(const ConvInt8Args&);
   void (*run)(const ConvInt8Args&);
-  // Estimated cycles of one core for `pixels` output pixels of the whole layer when the fraction `density` of
+  // Estimated cycles of one core for the output pixels of the whole layer when the fraction `density` of
   // the units the format stores (weights or 1x4 blocks) is nonzero; the plan takes the cheapest usable row.
   // The weights may be null where they do not stand in memory in the order of the packing.
-  double (*cost)(const ConvInt8Weights&, double density, int64_t pixels);
+  double (*cost)(const ConvInt8Weights&, double density, const ConvInt8Grid& grid);
 };
 
 // All rows compiled into this build, in the order of kernels.inc; count receives their number.

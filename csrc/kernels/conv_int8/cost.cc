@@ -2,7 +2,10 @@
 // choose.
 #include "kernels/conv_int8/cost.h"
 
+#include <cmath>
+
 #include "kernels/conv_int8/pack.h"
+#include "kernels/conv_int8/winograd.h"
 
 namespace pyruntime {
 namespace {
@@ -25,7 +28,8 @@ double macs(const ConvInt8Weights& w, int64_t pixels) {
 
 }  // namespace
 
-double cost_conv_int8_u8s8s32_1x1x1__scalar(const ConvInt8Weights& w, double, int64_t pixels) {
+double cost_conv_int8_u8s8s32_1x1x1__scalar(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
+  const int64_t pixels = grid.pixels();
   return macs(w, pixels) + 20.0 * static_cast<double>(pixels) * w.n;
 }
 
@@ -34,7 +38,8 @@ double cost_conv_int8_u8s8s32_1x1x1__scalar(const ConvInt8Weights& w, double, in
 // block4_40x1__avx2: of two rows that differ by more than 3 %, the dearer one was taken in none of them. The
 // forms of MixedPanel differ in cycles per 32 MACs; a tile costs 1.35 pixels more than it has. Weights not at
 // hand are taken for half narrow, half wide, as drawn ones of 8 bits are.
-double cost_conv_int8_u8s8s32_5x16x4__avx2(const ConvInt8Weights& w, double, int64_t pixels) {
+double cost_conv_int8_u8s8s32_5x16x4__avx2(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
+  const int64_t pixels = grid.pixels();
   conv_int8::MixedShares shares{0.0, 0.5, 0.5};
   if (w.w != nullptr) shares = conv_int8::estimate_mixed_shares(w);
   const double cycles = 0.81 * shares.paired + 1.01 * shares.narrow + 1.21 * shares.wide;
@@ -46,23 +51,42 @@ double cost_conv_int8_u8s8s32_5x16x4__avx2(const ConvInt8Weights& w, double, int
 }
 #endif
 
+#ifdef PYRUNTIME_HAVE_AVX2
+// Fitted to layers of 7x7 to 56x56 pixels and 64 to 512 channels, in the cycles of 5x16x4__avx2. A position
+// of a tile takes 1.45 for two input and 16 output channels, unless weights come in more slowly; 16 channels
+// of a tile take 143 to transform as inputs, 310 as outputs. There are 8 times as many bytes of weights as in
+// other rows: they count as read from memory, 4 bytes a cycle.
+double cost_conv_int8_u8s8s32_winograd4x4__avx2(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
+  const double rows = round_up(static_cast<int>(grid.rows), 4) / 4.0;
+  const double tiles =
+      static_cast<double>(grid.images) * rows * round_up(static_cast<int>(grid.cols), 4) / 4.0;
+  const double outputs = round_up(w.n, 16) / 16.0, inputs = round_up(w.k, 16) / 16.0;
+  const double blocks = std::ceil(tiles / conv_int8::winograd_tiles(w.k));
+  const double products = 36.0 * tiles * outputs * inputs * 8.0 * 1.45;
+  const double stream = blocks * 2.5 * stream_cycles(36.0 * 2.0 * 256.0 * outputs * inputs);
+  return larger(products, stream) + tiles * (inputs * 143.0 + outputs * 310.0);
+}
+#endif
+
 // Widening takes 3 instructions for every 4 that multiply and add.
-double cost_conv_int8_u8s8s32_1x16x4__avx2(const ConvInt8Weights& w, double, int64_t pixels) {
+double cost_conv_int8_u8s8s32_1x16x4__avx2(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
+  const int64_t pixels = grid.pixels();
   const double bytes = round_up(w.n, 16) * w.taps * round_up(w.k, 4);
   const double products = static_cast<double>(pixels) * (bytes / 32.0 * 2.2 + round_up(w.n, 16) * 1.5);
   return larger(products, static_cast<double>(pixels) * stream_cycles(bytes));
 }
 
 // The compiler does not vectorize the nibbles.
-double cost_conv_int8_u8s4s32_1x16x32__scalar(const ConvInt8Weights& w, double, int64_t pixels) {
+double cost_conv_int8_u8s4s32_1x16x32__scalar(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
   const double products = round_up(w.n, 16) * w.taps * round_up(w.k, 32);
-  return static_cast<double>(pixels) * (2.0 * products + 20.0 * w.n);
+  return static_cast<double>(grid.pixels()) * (2.0 * products + 20.0 * w.n);
 }
 
 // Fitted to dense layers of 64 to 4096 channels at 1 to 49 pixels and to convolutions of 8x8 to 56x56, in the
 // cycles of 5x16x4__avx2: 64 weights take 1.4 for every 4 pixels and 1.53 for each; then come the results and
 // a copy of the inputs.
-double cost_conv_int8_u8s4s32_4x16x32__avx2(const ConvInt8Weights& w, double, int64_t pixels) {
+double cost_conv_int8_u8s4s32_4x16x32__avx2(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
+  const int64_t pixels = grid.pixels();
   const double outputs = round_up(w.n, 16), inputs = w.taps * round_up(w.k, 32);
   const double strips = static_cast<double>((pixels + 3) / 4), count = static_cast<double>(pixels);
   const double products = outputs * inputs / 64.0 * (1.4 * strips + 1.53 * count);
@@ -71,16 +95,18 @@ double cost_conv_int8_u8s4s32_4x16x32__avx2(const ConvInt8Weights& w, double, in
 }
 
 // Six instructions besides the loads for 128 weights, two of them products.
-double cost_conv_int8_u8s4s32_1x16x32__avx512vnni(const ConvInt8Weights& w, double, int64_t pixels) {
+double cost_conv_int8_u8s4s32_1x16x32__avx512vnni(const ConvInt8Weights& w, double,
+                                                  const ConvInt8Grid& grid) {
   const double weights = round_up(w.n, 16) * w.taps * round_up(w.k, 32);
   const double products = weights / 128.0 * 4.0 + round_up(w.n, 16) * 0.5 + w.taps * round_up(w.k, 32) / 16.0;
-  return static_cast<double>(pixels) * larger(products, stream_cycles(weights * kInt4Bytes));
+  return static_cast<double>(grid.pixels()) * larger(products, stream_cycles(weights * kInt4Bytes));
 }
 
 // Two VPDPBUSD (64 MACs each) a cycle, but L2 feeds no more than 40 bytes of weights a cycle; the epilogue
 // takes about 3.5 cycles per 16 outputs, a tile of up to 14 x 32 about 40.
-double cost_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Weights& w, double, int64_t pixels) {
-  const double outputs = static_cast<double>(pixels) * round_up(w.n, 16);
+double cost_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Weights& w, double,
+                                                  const ConvInt8Grid& grid) {
+  const double outputs = static_cast<double>(grid.pixels()) * round_up(w.n, 16);
   const double products = outputs * w.taps * round_up(w.k, 4) / 128.0;
   const double epilogue = outputs / 16.0 * 3.5 + outputs / (14.0 * 32.0) * 40.0;
   const double bytes = round_up(w.n, 16) * w.taps * round_up(w.k, 4);
@@ -90,15 +116,16 @@ double cost_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Weights& w, doub
 // One TDPBUSD per 16 pixels x 16 channels x 64 k takes 16 cycles; loads and tails make it about 22. The
 // epilogue of a tile counts 35: it runs beside the products of the next block, which do not hide all of it.
 // Configuring and releasing tiles takes about 150 per call.
-double cost_conv_int8_u8s8s32_32x32x64__amxint8(const ConvInt8Weights& w, double, int64_t pixels) {
-  const double tiles = static_cast<double>((pixels + 15) / 16) * round_up(w.n, 16) / 16.0;
+double cost_conv_int8_u8s8s32_32x32x64__amxint8(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
+  const double tiles = static_cast<double>((grid.pixels() + 15) / 16) * round_up(w.n, 16) / 16.0;
   const double chunks = static_cast<double>(w.taps) * round_up(w.k, 64) / 64.0;
   const double bytes = round_up(w.n, 16) * w.taps * round_up(w.k, 64);
   return larger(tiles * (22.0 * chunks + 35.0), stream_cycles(bytes)) + 150.0;
 }
 
-double cost_conv_int8_u8s8s32_32x32x64__amxint8_emulated(const ConvInt8Weights& w, double, int64_t pixels) {
-  return 10.0 * macs(w, pixels);
+double cost_conv_int8_u8s8s32_32x32x64__amxint8_emulated(const ConvInt8Weights& w, double,
+                                                         const ConvInt8Grid& grid) {
+  return 10.0 * macs(w, grid.pixels());
 }
 
 }  // namespace pyruntime

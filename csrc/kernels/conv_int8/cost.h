@@ -6,7 +6,7 @@
 namespace pyruntime {
 
 #define CONV_INT8_KERNEL(name, isa, format, n_block, pixel_block, packing) \
-  double cost_##name(const ConvInt8Weights& weights, double density, int64_t pixels);
+  double cost_##name(const ConvInt8Weights& weights, double density, const ConvInt8Grid& grid);
 #include "kernels/conv_int8/kernels.inc"
 #include "kernels/conv_int8/test_kernels.inc"
 #undef CONV_INT8_KERNEL

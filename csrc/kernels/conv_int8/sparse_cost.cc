@@ -34,26 +34,28 @@ double lanes_cost(const ConvInt8Weights& w, double density, int64_t pixels, doub
 }  // namespace
 
 // A weight of a block costs what 5.5 weights cost in the dense row, whose inner loop the compiler vectorizes.
-double cost_conv_int8_u8s8s32_block4_1x1__scalar(const ConvInt8Weights& w, double density, int64_t pixels) {
-  return static_cast<double>(pixels) * (w.n * inputs(w) * density * 5.5 + w.n * 20.0 + inputs(w) / 8.0);
+double cost_conv_int8_u8s8s32_block4_1x1__scalar(const ConvInt8Weights& w, double density,
+                                                 const ConvInt8Grid& grid) {
+  return static_cast<double>(grid.pixels()) *
+         (w.n * inputs(w) * density * 5.5 + w.n * 20.0 + inputs(w) / 8.0);
 }
 
 double cost_conv_int8_u8s8s32_block4_1x16__avx512vnni(const ConvInt8Weights& w, double density,
-                                                      int64_t pixels) {
-  return doubt(density) * lanes_cost(w, density, pixels, 1.3, 81.0);
+                                                      const ConvInt8Grid& grid) {
+  return doubt(density) * lanes_cost(w, density, grid.pixels(), 1.3, 81.0);
 }
 
 double cost_conv_int8_u8s8s32_bitmask_1x16__avx512vnni(const ConvInt8Weights& w, double density,
-                                                       int64_t pixels) {
-  return doubt(density) * lanes_cost(w, density, pixels, 0.5, 129.0);
+                                                       const ConvInt8Grid& grid) {
+  return doubt(density) * lanes_cost(w, density, grid.pixels(), 0.5, 129.0);
 }
 
 // A block of a strip of v pixel vectors takes v + 2 loads, the end of two lists about 18 cycles (a
 // mispredicted branch), the epilogue of 16 x 16 results about 80, transposing 4 channels of 16 pixels 4.
 // Inputs beyond L1 take a third more time.
 double cost_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Weights& w, double density,
-                                                       int64_t pixels) {
-  const double vectors = std::ceil(static_cast<double>(pixels) / 16.0);
+                                                       const ConvInt8Grid& grid) {
+  const double vectors = std::ceil(static_cast<double>(grid.pixels()) / 16.0);
   const double strips = std::ceil(vectors / conv_int8::twin_vectors(w.taps, w.k));
   const double channels = round_up(w.n, 16);
   const double blocks = channels * (inputs(w) / 4.0 * density + 0.25);  // lists end two by two
@@ -65,15 +67,18 @@ double cost_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Weights& w,
 }
 
 // 5.5 cycles for a slot of 8 blocks; one in ten is padding or the half of a split block.
-double cost_conv_int8_u8s8s32_block4_1x8__avx2(const ConvInt8Weights& w, double density, int64_t pixels) {
+double cost_conv_int8_u8s8s32_block4_1x8__avx2(const ConvInt8Weights& w, double density,
+                                               const ConvInt8Grid& grid) {
   const double slots = w.n / 8.0 * inputs(w) / 4.0 * density * 1.1;
-  return static_cast<double>(pixels) * (slots * 5.5 + w.n * 2.0 + inputs(w) / 32.0 + 20.0);
+  return static_cast<double>(grid.pixels()) * (slots * 5.5 + w.n * 2.0 + inputs(w) / 32.0 + 20.0);
 }
 
 // Fitted to 101 layers of 7x7 to 112x112 pixels: of two rows that differ by more than 3 %, it takes the
 // slower one in four layers, and loses 12 % at most. Of the blocks one in eight is split in two. Inputs that
 // leave the first-level cache take a quarter more time.
-double cost_conv_int8_u8s8s32_block4_40x1__avx2(const ConvInt8Weights& w, double density, int64_t pixels) {
+double cost_conv_int8_u8s8s32_block4_40x1__avx2(const ConvInt8Weights& w, double density,
+                                                const ConvInt8Grid& grid) {
+  const int64_t pixels = grid.pixels();
   const double input_blocks = inputs(w) / 4.0, vectors = std::ceil(static_cast<double>(pixels) / 8.0);
   const double most = std::min(5.0, std::max(1.0, std::floor(160.0 * 1024.0 / (input_blocks * 32.0))));
   const double strips = std::ceil(vectors / most), together = std::ceil(vectors / strips);
