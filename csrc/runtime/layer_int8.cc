@@ -199,6 +199,12 @@ bool is_allowed(std::optional<WeightFormat> choice, WeightFormat format) {
   return !choice.has_value() || choice == format || format == WeightFormat::dense;
 }
 
+constexpr int64_t kMostSparseBlocks = 65536;  // of an output: lists number them in 16 bits
+
+bool is_sparse(WeightFormat format) {
+  return format == WeightFormat::block4 || format == WeightFormat::bitmask;
+}
+
 }  // namespace
 
 struct Int8Layer::Choice {
@@ -222,6 +228,7 @@ void Int8Layer::consider(const PlanContext& context, const Packing& packing, con
     if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format)) continue;
     if (row.format == WeightFormat::int4 && !packing.fits_int4) continue;
     if (row.format == WeightFormat::winograd && !(packing.fits_winograd && grid.window)) continue;
+    if (is_sparse(row.format) && packing.taps * ((packing.k + 3) / 4) > kMostSparseBlocks) continue;
     double cycles = row.cost(weights, density, grid) * static_cast<double>(packing.groups);
     if (is_forced(context.weight_format, row.format)) cycles *= 1e-9;
     // Reading weights may take all the time, whatever the instructions: then the stronger ones.

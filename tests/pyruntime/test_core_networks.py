@@ -307,6 +307,20 @@ def test_zeros_of_long_rows_are_counted(isa: str, kept: float, precision: str) -
     check(program, b.feed(), isa)
 
 
+@pytest.mark.parametrize("weight_format", ["auto", "block4", "bitmask"])
+@pytest.mark.parametrize("isa", ISAS)
+def test_more_blocks_than_16_bits_number(isa: str, weight_format: str) -> None:
+    """Lists of sparse rows number blocks in 16 bits: those of 65,552 blocks must not be taken."""
+    b = Builder(6)
+    inputs = 4 * 65536 + 64
+    x = b.input("u8", ["N", inputs], 0.25, 7)
+    w = b.weights(16, inputs)
+    w[:, 8 : 4 * 65536 + 8] = 0
+    program = b.finish(b.node("dense", [x, b.constant(w), *b.scales(16, 56)], "f32"))
+    for batch in (1, 24):
+        check(program, b.feed(N=batch), isa, weight_format=weight_format)
+
+
 def test_weights_whose_sum_leaves_32_bits() -> None:
     """255 times the magnitudes of an output may be 2^31 - 1 at most: 65793 weights of -128."""
 
