@@ -56,7 +56,7 @@ def isa_report() -> list[dict[str, Any]]:
 def cpu_features() -> dict[str, Any]:
     """What was detected of this CPU: a flag per instruction set, `amx_reason`, `brand`."""
 
-def registry() -> list[dict[str, str]]:
+def registry() -> list[dict[str, Any]]:
     """One dict per kernel row of this build: family, name, isa, format (of weights, conv_int8 only)."""
 
 class entropy:

@@ -92,7 +92,8 @@ CpuFeatures detect() {
   f.avx2 =
       ymm && has_all(l1.ecx, {12, 28, 29}) && has_all(l7.ebx, {3, 5, 8});  // FMA AVX F16C; BMI1 AVX2 BMI2
   f.avxvnni = f.avx2 && has_all(l71.eax, {4});
-  f.avx512vnni = f.avx2 && zmm && has_all(l7.ebx, {16, 17, 30, 31}) && has_all(l7.ecx, {1, 6, 11});
+  f.avx512vnni = f.avx2 && zmm && has_all(l7.ebx, {16, 17, 30, 31}) && has_all(l7.ecx, {11});
+  f.avx512vbmi = f.avx512vnni && has_all(l7.ecx, {1});
   if (f.avx512vnni && has_all(l7.edx, {24, 25})) {
     if (!tiles)
       f.amx_reason = "the operating system does not save AMX tiles";
@@ -124,6 +125,12 @@ constexpr bool kBuiltAvx512Vnni =
 #else
     false;
 #endif
+constexpr bool kBuiltAvx512Vbmi =
+#ifdef PYRUNTIME_HAVE_AVX512VBMI
+    true;
+#else
+    false;
+#endif
 constexpr bool kBuiltAmxInt8 =
 #ifdef PYRUNTIME_HAVE_AMXINT8
     true;
@@ -137,10 +144,14 @@ constexpr IsaRow kIsas[] = {
     {Isa::avx2, "avx2", kBuiltAvx2, &CpuFeatures::avx2},
     {Isa::avxvnni, "avxvnni", false, &CpuFeatures::avxvnni},
     {Isa::avx512vnni, "avx512vnni", kBuiltAvx512Vnni, &CpuFeatures::avx512vnni},
+    {Isa::avx512vbmi, "avx512vnni", kBuiltAvx512Vbmi, &CpuFeatures::avx512vbmi},
     {Isa::amxint8, "amxint8", kBuiltAmxInt8, &CpuFeatures::amxint8},
     {Isa::neondot, "neondot", false, &CpuFeatures::neondot},
     {Isa::neoni8mm, "neoni8mm", false, &CpuFeatures::neoni8mm},
 };
+
+// Whether a session can be capped at it.
+bool is_cap(const IsaRow& r) { return r.isa != Isa::avx512vbmi; }
 
 const IsaRow& row(Isa isa) {
   for (const IsaRow& r : kIsas)
@@ -166,7 +177,8 @@ const char* isa_name(Isa isa) { return row(isa).name; }
 const std::vector<Isa>& known_isas() {
   static const std::vector<Isa> all = [] {
     std::vector<Isa> v;
-    for (const IsaRow& r : kIsas) v.push_back(r.isa);
+    for (const IsaRow& r : kIsas)
+      if (is_cap(r)) v.push_back(r.isa);
     return v;
   }();
   return all;
@@ -174,7 +186,7 @@ const std::vector<Isa>& known_isas() {
 
 Isa parse_isa(const std::string& name) {
   for (const IsaRow& r : kIsas)
-    if (name == r.name) return r.isa;
+    if (is_cap(r) && name == r.name) return r.isa;
   throw Error("unknown instruction set '" + name + "': expected one of " + names(known_isas()));
 }
 
@@ -193,7 +205,7 @@ bool isa_usable(Isa isa, std::string* why_not) {
 std::vector<Isa> available_isas() {
   std::vector<Isa> usable;
   for (const IsaRow& r : kIsas)
-    if (isa_usable(r.isa, nullptr)) usable.push_back(r.isa);
+    if (is_cap(r) && isa_usable(r.isa, nullptr)) usable.push_back(r.isa);
   return usable;
 }
 
@@ -204,6 +216,7 @@ bool isa_covers(Isa cap, Isa needed) {
   if (arm_cap != arm_needed) return false;
   // AVX-512 machines without AVX-VNNI exist, so avxvnni rows need a CPU that has it.
   if (needed == Isa::avxvnni && !cpu_features().avxvnni) return false;
+  if (needed == Isa::avx512vbmi) return cpu_features().avx512vbmi && isa_covers(cap, Isa::avx512vnni);
   return static_cast<int>(needed) <= static_cast<int>(cap);
 }
 

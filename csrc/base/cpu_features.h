@@ -13,7 +13,8 @@ namespace pyruntime {
 struct CpuFeatures {
   bool avx2 = false;        // AVX2, FMA, F16C, BMI2 and the OS saves YMM
   bool avxvnni = false;     // avx2 and AVX-VNNI
-  bool avx512vnni = false;  // avx2, AVX-512 F/BW/DQ/VL/VNNI/VBMI/VBMI2 and the OS saves ZMM
+  bool avx512vnni = false;  // avx2, AVX-512 F/BW/DQ/VL/VNNI and the OS saves ZMM
+  bool avx512vbmi = false;  // avx512vnni and AVX-512 VBMI
   bool amxint8 = false;     // avx512vnni, AMX-TILE, AMX-INT8 and the OS granted tile data to this process
   bool neondot = false;
   bool neoni8mm = false;
@@ -23,7 +24,7 @@ struct CpuFeatures {
 
 const CpuFeatures& cpu_features();  // detected once
 
-const char* isa_name(Isa isa);
+const char* isa_name(Isa isa);  // "avx512vnni" for avx512vbmi too
 // Throws Error that lists the known names.
 Isa parse_isa(const std::string& name);
 // All names there are, weakest first.

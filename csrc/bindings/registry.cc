@@ -33,6 +33,7 @@ void append(py::list& rows, const char* family, const Row* (*list)(int*)) {
     d["name"] = row[i].name;
     d["isa"] = isa_name(row[i].isa);
     d["format"] = format_of(row[i]);
+    d["usable"] = isa_usable(row[i].isa, nullptr);
     rows.append(d);
   }
 }
@@ -56,7 +57,7 @@ py::list registry() {
 
 void bind_registry(py::module_& m) {
   m.def("registry", &registry,
-        "One dict per kernel row of this build: family, name, isa, format (of weights).");
+        "One dict per kernel row of this build: family, name, isa, format (of weights), usable (here).");
 }
 
 }  // namespace pyruntime

@@ -4,14 +4,15 @@ set(PYRUNTIME_ISA_FILES scalar)
 set(PYRUNTIME_ISA_scalar_FLAGS "")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
-  list(APPEND PYRUNTIME_ISA_FILES x86_avx2 x86_avx512vnni x86_amxint8)
+  list(APPEND PYRUNTIME_ISA_FILES x86_avx2 x86_avx512vnni x86_avx512vbmi x86_amxint8)
   set(PYRUNTIME_ISA_x86_avx2_FLAGS -mavx2 -mfma -mf16c -mbmi -mbmi2)
   set(PYRUNTIME_ISA_x86_avx512vnni_FLAGS ${PYRUNTIME_ISA_x86_avx2_FLAGS} -mavx512f -mavx512bw -mavx512dq -mavx512vl
-      -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mprefer-vector-width=512)
+      -mavx512vnni -mprefer-vector-width=512)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # GCC 12 takes the "undefined" operands of its own AVX-512 header for uninitialized variables.
     list(APPEND PYRUNTIME_ISA_x86_avx512vnni_FLAGS -Wno-uninitialized -Wno-maybe-uninitialized)
   endif()
+  set(PYRUNTIME_ISA_x86_avx512vbmi_FLAGS ${PYRUNTIME_ISA_x86_avx512vnni_FLAGS} -mavx512vbmi)
   set(PYRUNTIME_ISA_x86_amxint8_FLAGS ${PYRUNTIME_ISA_x86_avx512vnni_FLAGS} -mamx-tile -mamx-int8)
 endif()
 

@@ -45,7 +45,7 @@ double cost_conv_int8_u8s8s32_block4_1x16__avx512vnni(const ConvInt8Weights& w, 
   return doubt(density) * lanes_cost(w, density, grid.pixels(), 1.3, 81.0);
 }
 
-double cost_conv_int8_u8s8s32_bitmask_1x16__avx512vnni(const ConvInt8Weights& w, double density,
+double cost_conv_int8_u8s8s32_bitmask_1x16__avx512vbmi(const ConvInt8Weights& w, double density,
                                                        const ConvInt8Grid& grid) {
   return doubt(density) * lanes_cost(w, density, grid.pixels(), 0.5, 129.0);
 }

@@ -1,5 +1,5 @@
-// The table is four vectors of 64 entries. vpermi2b looks up the low seven bits of each byte in two of them;
-// bit 7 chooses between the results for the lower and the upper half.
+// The walk over sixteen rows of x86_avx2.cc on 64 bytes at a time, for CPUs without VBMI: 16 shuffles, which have
+// one port.
 #include <immintrin.h>
 
 #include "kernels/lut/lut.h"
@@ -7,25 +7,36 @@
 namespace pyruntime {
 namespace {
 
-struct Table {
-  __m512i entries[4];
-};
+constexpr int kXor3 = 0x96;
 
-inline __m512i look_up(const Table& t, __m512i x) {
-  const __m512i low = _mm512_permutex2var_epi8(t.entries[0], x, t.entries[1]);
-  const __m512i high = _mm512_permutex2var_epi8(t.entries[2], x, t.entries[3]);
-  return _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high);
+inline __m512i look_up(const __m512i* differences, __m512i x) {
+  const __m512i sixteen = _mm512_set1_epi8(16);
+  __m512i low = x, high = _mm512_xor_si512(x, _mm512_set1_epi8(-128));
+  __m512i y =
+      _mm512_xor_si512(_mm512_shuffle_epi8(differences[0], low), _mm512_shuffle_epi8(differences[8], high));
+  for (int i = 1; i < 8; ++i) {
+    low = _mm512_subs_epi8(low, sixteen);
+    high = _mm512_subs_epi8(high, sixteen);
+    y = _mm512_ternarylogic_epi32(y, _mm512_shuffle_epi8(differences[i], low),
+                                  _mm512_shuffle_epi8(differences[8 + i], high), kXor3);
+  }
+  return y;
 }
 
 void run(size_t n, const uint8_t* x, const uint8_t* table, uint8_t* y) {
-  Table t;
-  for (int i = 0; i < 4; ++i) t.entries[i] = _mm512_loadu_si512(table + 64 * i);
   size_t i = 0;
-  for (; i + 64 <= n; i += 64) _mm512_storeu_si512(y + i, look_up(t, _mm512_loadu_si512(x + i)));
-  if (i < n) {
-    const __mmask64 mask = ~0ull >> (64 - (n - i));
-    _mm512_mask_storeu_epi8(y + i, mask, look_up(t, _mm512_maskz_loadu_epi8(mask, x + i)));
+  if (n >= 128) {  // below, the preparation costs more than it saves
+    __m512i differences[16];
+    __m512i previous = _mm512_setzero_si512();
+    for (int row = 0; row < 16; ++row) {
+      const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table + 16 * row));
+      const __m512i all = _mm512_broadcast_i32x4(entries);
+      differences[row] = row == 8 ? all : _mm512_xor_si512(all, previous);
+      previous = all;
+    }
+    for (; i + 64 <= n; i += 64) _mm512_storeu_si512(y + i, look_up(differences, _mm512_loadu_si512(x + i)));
   }
+  for (; i < n; ++i) y[i] = table[x[i]];
 }
 
 }  // namespace
