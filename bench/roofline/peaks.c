@@ -56,14 +56,20 @@ __attribute__((target("avxvnni"))) int64_t macs_avxvnni(int64_t rounds) {
   return rounds * 12 * 32;
 }
 
-/* vpdpbusd on 512 bits: 64 products. */
+/* vpdpbusd on 512 bits: 64 products. With any loop over acc not unrolled it would lie in memory. */
 __attribute__((target("avx512f,avx512vnni"))) int64_t macs_avx512vnni(int64_t rounds) {
   __m512i acc[16], a = _mm512_set1_epi32(0x03030303), b = _mm512_set1_epi32(0x05050505);
+#pragma GCC unroll 16
   for (int i = 0; i < 16; i++) acc[i] = _mm512_set1_epi32(i);
   for (int64_t r = 0; r < rounds; r++) {
     __asm__ volatile("" : "+v"(a), "+v"(b));
-    for (int i = 0; i < 16; i++) acc[i] = _mm512_dpbusd_epi32(acc[i], a, b);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+      acc[i] = _mm512_dpbusd_epi32(acc[i], a, b);
+      __asm__ volatile("" : "+v"(acc[i]));
+    }
   }
+#pragma GCC unroll 16
   for (int i = 0; i < 16; i++) sink += _mm512_reduce_add_epi32(acc[i]);
   return rounds * 16 * 64;
 }
@@ -78,6 +84,24 @@ __attribute__((target("avx2,fma"))) int64_t macs_f32(int64_t rounds) {
   }
   for (int i = 0; i < 12; i++) sink += (int32_t)_mm256_cvtss_f32(acc[i]);
   return rounds * 12 * 8;
+}
+
+/* vfmadd231ps on 512 bits: 16 products of float32. */
+__attribute__((target("avx512f"))) int64_t macs_f32_avx512(int64_t rounds) {
+  __m512 acc[16], a = _mm512_set1_ps(0.5f), b = _mm512_set1_ps(0.25f);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) acc[i] = _mm512_set1_ps((float)i);
+  for (int64_t r = 0; r < rounds; r++) {
+    __asm__ volatile("" : "+v"(a), "+v"(b));
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+      acc[i] = _mm512_fmadd_ps(a, b, acc[i]);
+      __asm__ volatile("" : "+v"(acc[i]));
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) sink += (int32_t)_mm512_reduce_add_ps(acc[i]);
+  return rounds * 16 * 16;
 }
 
 /* Reads `bytes` (a multiple of 256) at `p`, 32-byte aligned. */

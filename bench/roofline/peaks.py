@@ -22,6 +22,7 @@ LOOPS = {
     "avxvnni": ("macs_avxvnni",),
     "avx512vnni": ("macs_avx512vnni",),
 }
+F32_LOOPS = {"avx512vnni": "macs_f32_avx512"}  # the others: macs_f32
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 SECONDS = 0.1
 ALIGNMENT = 64
@@ -62,7 +63,7 @@ def measure(isa: str, threads: int) -> Peaks:
     }
     fits = {"L1": sizes[0] * threads, "L2": sizes[1] * threads, "L3": sizes[2], "DRAM": float("inf")}
     levels = [(name, fits[name], _read(library, footprints[name], threads)) for name in footprints]
-    return Peaks(int8, _rate(library.macs_f32, threads), tuple(levels))
+    return Peaks(int8, _rate(getattr(library, F32_LOOPS.get(isa, "macs_f32")), threads), tuple(levels))
 
 
 def cache_sizes() -> tuple[int, int, int]:
@@ -86,7 +87,7 @@ def _compile() -> ctypes.CDLL:
         except subprocess.CalledProcessError as error:
             raise PyruntimeError(f"{SOURCE}: {error.stderr.splitlines()[0]}") from None
         loaded = ctypes.CDLL(str(library))
-    for name in ("macs_f32", "read_bytes", *(name for names in LOOPS.values() for name in names)):
+    for name in ("macs_f32", *F32_LOOPS.values(), "read_bytes", *(name for names in LOOPS.values() for name in names)):
         getattr(loaded, name).restype = ctypes.c_int64
     return loaded
 
