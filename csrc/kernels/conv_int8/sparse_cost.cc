@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "kernels/conv_int8/cost.h"
-#include "kernels/conv_int8/sparse_twins.h"
 
 namespace pyruntime {
 namespace {
@@ -50,20 +49,23 @@ double cost_conv_int8_u8s8s32_bitmask_1x16__avx512vbmi(const ConvInt8Weights& w,
   return doubt(density) * lanes_cost(w, density, grid.pixels(), 0.5, 129.0);
 }
 
-// A block of a strip of v pixel vectors takes v + 2 loads, the end of two lists about 18 cycles (a
-// mispredicted branch), the epilogue of 16 x 16 results about 80, transposing 4 channels of 16 pixels 4.
-// Inputs beyond L1 take a third more time.
+// A block of a strip of v pixel vectors takes v loads, each of two cache lines in a window, and 3 more; the
+// end of two lists about 18 cycles (a mispredicted branch), the epilogue of 16 x 16 results about 100,
+// transposing 4 channels of 16 pixels 6.
 double cost_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Weights& w, double density,
                                                        const ConvInt8Grid& grid) {
-  const double vectors = std::ceil(static_cast<double>(grid.pixels()) / 16.0);
-  const double strips = std::ceil(vectors / conv_int8::twin_vectors(w.taps, w.k));
-  const double channels = round_up(w.n, 16);
+  const bool shared = grid.window && w.taps > 1;
+  const double between = shared ? static_cast<double>(grid.rows * grid.images) * 2.0 : 0.0;
+  const double vectors = std::ceil((static_cast<double>(grid.pixels()) + between) / 16.0);
+  const double block_inputs = shared ? w.k / 4.0 : inputs(w) / 4.0;
+  const double fit = 32.0 * 1024.0 / 64.0 / block_inputs;
+  const double most = std::min(8.0, std::max(shared ? 4.0 : 1.0, std::floor(fit)));
+  const double strips = std::ceil(vectors / most), channels = round_up(w.n, 16);
   const double blocks = channels * (inputs(w) / 4.0 * density + 0.25);  // lists end two by two
-  const double input_bytes = inputs(w) * std::ceil(vectors / strips) * 16.0;
-  const double products =
-      blocks * (vectors + 2.0 * strips) / 2.0 * (input_bytes > 48.0 * 1024.0 ? 1.33 : 1.0);
+  const double products = blocks * (vectors * (shared ? 2.0 : 1.0) + 3.0 * strips) / 2.0;
   const double lists = channels * (strips * 9.0 + vectors);
-  return doubt(density) * (products + lists + vectors * (channels / 16.0 * 80.0 + inputs(w)));
+  const double transposed = vectors * block_inputs * 6.0 * (shared ? 1.5 : 1.0);
+  return doubt(density) * (products + lists + transposed + vectors * channels / 16.0 * 100.0);
 }
 
 // 5.5 cycles for a slot of 8 blocks; one in ten is padding or the half of a split block.

@@ -69,11 +69,13 @@ void pack_block4_twins(const ConvInt8Weights& weights, void* packed) {
   }
 }
 
-// Inputs [blocks][vectors of 16 pixels] dwords, then sums [16 channels][vectors].
+// The table of places, sums [16 channels][vectors], inputs, and one pixel of outputs that nobody wants.
 size_t scratch_bytes_block4_twins(const ConvInt8Args& args) {
-  const size_t blocks = static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4);
-  const size_t vectors = static_cast<size_t>(twin_vectors(args.taps, args.k));
-  return (blocks + kTwinGroup) * vectors * kTwinPixels * 4;
+  const TwinWindow window = twin_window(args);
+  const int vectors = twin_vectors(args, window);
+  const size_t sums = static_cast<size_t>(kTwinGroup) * static_cast<size_t>(vectors) * kTwinPixels;
+  const size_t pixel = (static_cast<size_t>(args.n) + kTwinGroup) * 4;
+  return (twin_place_entries(args) + sums + twin_input_entries(args, window, vectors)) * 4 + pixel;
 }
 
 }  // namespace conv_int8

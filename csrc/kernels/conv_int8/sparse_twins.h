@@ -41,11 +41,77 @@ static inline SparseTwins sparse_twins(const void* packed, int n) {
   return t;
 }
 
+// Inputs of neighbouring pixels overlap in a window whose taps lie whole pixels apart: then every pixel is
+// transposed once, not once for every tap, and a tap is a distance between places.
+struct TwinWindow {
+  bool shared = false;
+  int row_places = 0;  // from a row of outputs to the next
+  int reach = 0;       // the farthest tap, in places
+  int blocks = 0;      // of 4 channels in a place
+
+  int places(int vectors) const {
+    return (vectors * kTwinPixels + reach + kTwinPixels - 1) / kTwinPixels * kTwinPixels;
+  }
+};
+
+[[gnu::always_inline]] static inline TwinWindow twin_window(const ConvInt8Args& args) {
+  TwinWindow window;
+  const ptrdiff_t pixel = args.x_col_stride;
+  if (pixel <= 0 || pixel % 4 != 0 || args.x_row_stride % pixel != 0) return window;
+  if (args.rows > 1 && args.x_row_stride < args.cols * pixel) return window;
+  for (int t = 0; t < args.taps; ++t) {
+    const int32_t first = args.tap_offset[t], last = first + (args.k - 1) / 4 * 4;
+    // A tap is part of a pixel, or whole pixels.
+    if (first < 0 || first % 4 != 0) return window;
+    if (first / pixel != last / pixel && (first % pixel != 0 || args.k % pixel != 0)) return window;
+    const int reach = static_cast<int>(last / pixel);
+    const int blocks = static_cast<int>((first / pixel == last / pixel ? last % pixel : pixel - 4) / 4 + 1);
+    window.reach = reach > window.reach ? reach : window.reach;
+    window.blocks = blocks > window.blocks ? blocks : window.blocks;
+  }
+  window.row_places = static_cast<int>(args.x_row_stride / pixel);
+  if (args.rows <= 1) window.row_places = args.cols;
+  window.shared = window.reach > 0;
+  return window;
+}
+
 // Pixel vectors worked on together: their inputs should stay in L1.
-static inline int twin_vectors(int taps, int k) {
-  constexpr int64_t kInputBytes = 40 * 1024;
-  const int64_t vectors = kInputBytes / (int64_t{taps} * ((k + 3) / 4) * kTwinPixels * 4);
+static inline int twin_vectors(const ConvInt8Args& args, const TwinWindow& window) {
+  constexpr int64_t kInputBytes = 32 * 1024;
+  constexpr int kFewest = 4;  // of a window: fewer cost more than what leaves L1
+  if (window.shared) {
+    int vectors = kTwinVectors;
+    while (vectors > kFewest && int64_t{window.blocks} * window.places(vectors) * 4 > kInputBytes) --vectors;
+    return vectors;
+  }
+  const int64_t vectors = kInputBytes / (int64_t{args.taps} * ((args.k + 3) / 4) * kTwinPixels * 4);
   return vectors < 1 ? 1 : vectors > kTwinVectors ? kTwinVectors : static_cast<int>(vectors);
+}
+
+// int32 entries of the table of places, whole cache lines.
+static inline size_t twin_place_entries(const ConvInt8Args& args) {
+  return (static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4) + 15) / 16 * 16;
+}
+
+// Transposed inputs of a strip: [blocks][places] of a window, else [taps][blocks][vectors of 16 pixels].
+static inline size_t twin_input_entries(const ConvInt8Args& args, const TwinWindow& window, int vectors) {
+  if (window.shared) return static_cast<size_t>(window.blocks) * static_cast<size_t>(window.places(vectors));
+  return static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4) *
+         static_cast<size_t>(vectors) * kTwinPixels;
+}
+
+// place[block] = where the inputs of a block start, for strips of `vectors`, in dwords.
+static inline void place_twin_blocks(const ConvInt8Args& args, const TwinWindow& window, int vectors,
+                                     int32_t* place) {
+  const int blocks = (args.k + 3) / 4, places = window.places(vectors);
+  for (int t = 0; t < args.taps; ++t) {
+    for (int b = 0; b < blocks; ++b) {
+      const ptrdiff_t offset = args.tap_offset[t] + 4 * b;
+      place[t * blocks + b] = static_cast<int32_t>(
+          window.shared ? offset % args.x_col_stride / 4 * places + offset / args.x_col_stride
+                        : ptrdiff_t{t * blocks + b} * vectors * kTwinPixels);
+    }
+  }
 }
 
 size_t packed_bytes_block4_twins(const ConvInt8Weights& weights);

@@ -1,7 +1,7 @@
 // 1x4-block weights for many pixels (sparse_twins.h): inputs of up to 8 vectors of 16 pixels are transposed
-// into scratch[block][pixel] dwords, then each output channel walks its own list of blocks. A block takes a
-// load of its number, a broadcast of its weights, and a load and a VPDPBUSD per pixel vector: the more
-// vectors, the less the first two weigh on the two loads a cycle.
+// into scratch as dwords, one block of 4 channels of a pixel each, then each output channel walks its own
+// list of blocks. A block takes a load of its number and of its place, a broadcast of its weights, and a load
+// and a VPDPBUSD per pixel vector: the more vectors, the less the others weigh on the two loads a cycle.
 //
 // The epilogue keeps pixels in the lanes: bytes of four channels are packed into the dwords of 16 pixels, and
 // four such vectors transposed within 128-bit lanes are 16 channels of 16 pixels.
@@ -18,9 +18,9 @@ namespace {
 
 using conv_int8::kTwinVectors;
 using conv_int8::SparseTwins;
+using conv_int8::TwinWindow;
 
 constexpr int kLanes = conv_int8::kTwinPixels, kGroup = conv_int8::kTwinGroup;
-static_assert(kTwinVectors * kLanes <= kStripPixels, "a strip holds all vectors");
 
 // 16 bytes at `offset` of 16 pixels: dword i of all of them in out[i].
 [[gnu::always_inline]] inline void load_dwords(const uint8_t* const* pixel, ptrdiff_t offset, __m512i* out) {
@@ -32,13 +32,13 @@ static_assert(kTwinVectors * kLanes <= kStripPixels, "a strip holds all vectors"
 }
 
 // inputs[tap * blocks + channel / 4][pixel] = 4 channels of a pixel.
-void transpose_inputs(const ConvInt8Args& args, const Strip& strip, int vectors, int32_t* inputs) {
+void transpose_taps(const ConvInt8Args& args, const uint8_t* const* x, int vectors, int32_t* inputs) {
   const int blocks = (args.k + 3) / 4;
   for (int t = 0; t < args.taps; ++t) {
     for (int v = 0; v < vectors; ++v) {
       for (int b = 0; b < blocks; b += 4) {
         __m512i dwords[4];
-        load_dwords(strip.x + v * kLanes, args.tap_offset[t] + 4 * b, dwords);
+        load_dwords(x + v * kLanes, args.tap_offset[t] + 4 * b, dwords);
         int32_t* out = inputs + (static_cast<ptrdiff_t>(t * blocks + b) * vectors + v) * kLanes;
         const int valid = blocks - b < 4 ? blocks - b : 4;
         for (int i = 0; i < valid; ++i) _mm512_store_si512(out + i * vectors * kLanes, dwords[i]);
@@ -47,11 +47,28 @@ void transpose_inputs(const ConvInt8Args& args, const Strip& strip, int vectors,
   }
 }
 
+// inputs[channel / 4][place] = 4 channels of the pixel at x + place * x_col_stride; beyond `last`, of that
+// one.
+void transpose_window(const ConvInt8Args& args, const TwinWindow& window, const uint8_t* x, int places,
+                      int last, int32_t* inputs) {
+  for (int place = 0; place < places; place += kLanes) {
+    const uint8_t* pixel[kLanes];
+    for (int i = 0; i < kLanes; ++i) pixel[i] = x + (place + i < last ? place + i : last) * args.x_col_stride;
+    for (int b = 0; b < window.blocks; b += 4) {
+      __m512i dwords[4];
+      load_dwords(pixel, 4 * b, dwords);
+      int32_t* out = inputs + static_cast<ptrdiff_t>(b) * places + place;
+      const int valid = window.blocks - b < 4 ? window.blocks - b : 4;
+      for (int i = 0; i < valid; ++i) _mm512_store_si512(out + i * places, dwords[i]);
+    }
+  }
+}
+
 // Sums of two output channels for V pixel vectors. With few vectors two steps at a time, so that enough
 // chains of VPDPBUSD are in flight to hide its latency.
 template <int V>
 [[gnu::noinline]] void accumulate(const int32_t* w, const uint16_t* block, size_t steps,
-                                  const int32_t* inputs, const int32_t (&init)[2],
+                                  const int32_t* inputs, const int32_t* place, const int32_t (&init)[2],
                                   int32_t* const (&sums)[2]) {
   constexpr size_t kUnroll = V <= 2 ? 2 : 1;
   __m512i acc[2 * kUnroll][V];
@@ -64,21 +81,21 @@ template <int V>
   for (; s + kUnroll <= steps; s += kUnroll, w += 2 * kUnroll, block += 2 * kUnroll) {
 #pragma GCC unroll 4
     for (size_t c = 0; c < 2 * kUnroll; ++c) {
-      const int32_t* x = inputs + static_cast<size_t>(block[c]) * (V * kLanes);
+      const int32_t* x = inputs + place[block[c]];
       const __m512i weights = _mm512_set1_epi32(w[c]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v)
-        acc[c][v] = _mm512_dpbusd_epi32(acc[c][v], _mm512_load_si512(x + v * kLanes), weights);
+        acc[c][v] = _mm512_dpbusd_epi32(acc[c][v], _mm512_loadu_si512(x + v * kLanes), weights);
     }
   }
   if (kUnroll > 1 && s < steps) {
 #pragma GCC unroll 2
     for (size_t c = 0; c < 2; ++c) {
-      const int32_t* x = inputs + static_cast<size_t>(block[c]) * (V * kLanes);
+      const int32_t* x = inputs + place[block[c]];
       const __m512i weights = _mm512_set1_epi32(w[c]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v)
-        acc[c][v] = _mm512_dpbusd_epi32(acc[c][v], _mm512_load_si512(x + v * kLanes), weights);
+        acc[c][v] = _mm512_dpbusd_epi32(acc[c][v], _mm512_loadu_si512(x + v * kLanes), weights);
     }
   }
 #pragma GCC unroll 2
@@ -96,9 +113,8 @@ template <int V>
 struct Results {
   const int32_t* sums;  // [16 channels][stride], 16 pixels of each
   ptrdiff_t stride;
-  int channel, channels;  // the first; how many of them
-  int pixels;
-  const uint8_t* const* residual;
+  int channel, channels;           // the first; how many of them
+  const uint8_t* const* residual;  // of 16 pixels
   uint8_t* const* y;
 };
 
@@ -134,30 +150,37 @@ void store_u8(const Requantize& q, const Results& r) {
     quad[i] = _mm512_shuffle_epi8(bytes, by_pixel);
   }
   transpose_4x4(quad);  // lane l of quad[j]: pixel 4 l + j
-  alignas(64) __m128i rows[16];
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) _mm512_store_si512(rows + 4 * j, quad[j]);
   const __mmask16 mask = requantize_mask16(r.channels);
-  for (int p = 0; p < r.pixels; ++p) _mm_mask_storeu_epi8(r.y[p] + r.channel, mask, rows[p % 4 * 4 + p / 4]);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    _mm_mask_storeu_epi8(r.y[j] + r.channel, mask, _mm512_castsi512_si128(quad[j]));
+    _mm_mask_storeu_epi8(r.y[4 + j] + r.channel, mask, _mm512_extracti32x4_epi32(quad[j], 1));
+    _mm_mask_storeu_epi8(r.y[8 + j] + r.channel, mask, _mm512_extracti32x4_epi32(quad[j], 2));
+    _mm_mask_storeu_epi8(r.y[12 + j] + r.channel, mask, _mm512_extracti32x4_epi32(quad[j], 3));
+  }
 }
 
 [[gnu::noinline]] void store_general(const Requantize& q, const Results& r) {
   __m512i acc[kLanes];
   for (int i = 0; i < kLanes; ++i) acc[i] = _mm512_load_si512(r.sums + i * r.stride);
   transpose_16x16(acc);
-  for (int p = 0; p < r.pixels; ++p) {
+  for (int p = 0; p < kLanes; ++p) {
     const uint8_t* residual = q.residual == nullptr ? nullptr : r.residual[p];
     requantize_store16(q, acc[p], r.channel, r.channels, residual, r.y[p]);
   }
 }
 
+// Output pixels of a strip, and the transposed inputs: block b of pixel p is inputs[place[b] + p].
+struct TwinStrip {
+  const uint8_t* residual[kTwinVectors * kLanes];
+  uint8_t* y[kTwinVectors * kLanes];
+  const int32_t *inputs, *place;
+  int32_t* sums;
+};
+
 template <int V>
-void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const Strip& strip, bool general) {
-  auto* inputs = static_cast<int32_t*>(args.scratch);
-  const size_t blocks = static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4);
-  int32_t* sums = inputs + blocks * V * kLanes;
+void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const TwinStrip& strip, bool general) {
   const Requantize& q = args.requantize;
-  transpose_inputs(args, strip, V, inputs);
   for (int o = args.n_begin; o < args.n_end; o += kGroup) {
     Results r;
     r.stride = V * kLanes;
@@ -167,15 +190,13 @@ void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const Strip& 
     for (int i = group * kGroup; i < (group + 1) * kGroup; i += 2) {
       const int channel[2] = {twins.channel[i], twins.channel[i + 1]};
       const int32_t init[2] = {q.acc_init[o + channel[0]], q.acc_init[o + channel[1]]};
-      int32_t* const to[2] = {sums + channel[0] * r.stride, sums + channel[1] * r.stride};
+      int32_t* const to[2] = {strip.sums + channel[0] * r.stride, strip.sums + channel[1] * r.stride};
       const size_t first = twins.first[i / 2];
       accumulate<V>(twins.weights + 2 * first, twins.block + 2 * first, twins.first[i / 2 + 1] - first,
-                    inputs, init, to);
+                    strip.inputs, strip.place, init, to);
     }
     for (int v = 0; v < V; ++v) {
-      const int left = strip.count - v * kLanes;
-      r.sums = sums + v * kLanes;
-      r.pixels = left < kLanes ? left : kLanes;
+      r.sums = strip.sums + v * kLanes;
       r.residual = strip.residual + v * kLanes;
       r.y = strip.y + v * kLanes;
       if (general)
@@ -188,7 +209,7 @@ void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const Strip& 
   }
 }
 
-using StripFunction = void (*)(const ConvInt8Args&, const SparseTwins&, const Strip&, bool general);
+using StripFunction = void (*)(const ConvInt8Args&, const SparseTwins&, const TwinStrip&, bool general);
 constexpr StripFunction kStrips[kTwinVectors] = {run_strip<1>, run_strip<2>, run_strip<3>, run_strip<4>,
                                                  run_strip<5>, run_strip<6>, run_strip<7>, run_strip<8>};
 
@@ -198,19 +219,39 @@ void run_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Args& args) {
   if (args.rows <= 0 || args.cols <= 0) return;
   const SparseTwins twins = conv_int8::sparse_twins(args.w, args.n);
   const bool general = conv_int8::needs_general_epilogue(args);
-  const int vectors = (args.rows * args.cols + kLanes - 1) / kLanes;
-  const int most = conv_int8::twin_vectors(args.taps, args.k);
+  const TwinWindow window = conv_int8::twin_window(args);
+  // A window counts the pixels between the rows along, so that every tap is at the same distance everywhere.
+  const int pitch = window.shared ? window.row_places : args.cols;
+  const int pixels = (args.rows - 1) * pitch + args.cols;
+  const int vectors = (pixels + kLanes - 1) / kLanes, most = conv_int8::twin_vectors(args, window);
   const int strips = (vectors + most - 1) / most;  // of nearly equal width
-  Strip strip;
-  for (int s = 0, row = 0, col = 0; s < strips; ++s) {
+  TwinStrip strip;
+  auto* place = static_cast<int32_t*>(args.scratch);
+  strip.place = place;
+  strip.sums = place + conv_int8::twin_place_entries(args);
+  int32_t* inputs = strip.sums + kGroup * most * kLanes;
+  strip.inputs = inputs;
+  auto* nowhere = reinterpret_cast<uint8_t*>(inputs + conv_int8::twin_input_entries(args, window, most));
+  for (int s = 0, pixel = 0, placed = 0; s < strips; ++s) {
     const int width = static_cast<int>(static_cast<int64_t>(vectors) * (s + 1) / strips -
                                        static_cast<int64_t>(vectors) * s / strips);
-    fill_strip(args, width * kLanes, &row, &col, &strip);
-    for (int i = strip.count; i < width * kLanes; ++i) {  // what is computed there is not stored
-      strip.x[i] = strip.x[strip.count - 1];
-      strip.residual[i] = strip.residual[strip.count - 1];
+    const uint8_t* x[kTwinVectors * kLanes];
+    for (int i = 0; i < width * kLanes; ++i) {  // what lies between rows or behind the last goes nowhere
+      const int p = pixel + i < pixels ? pixel + i : pixels - 1;
+      const int row = p / pitch, col = p % pitch < args.cols ? p % pitch : args.cols - 1;
+      x[i] = pixel_x(args, row, col);
+      strip.residual[i] = pixel_residual(args.requantize, row, col);
+      strip.y[i] = p == pixel + i && col == p % pitch ? pixel_y(args, row, col) : nowhere;
     }
+    if (placed != width) conv_int8::place_twin_blocks(args, window, width, place);
+    placed = width;
+    if (window.shared)
+      transpose_window(args, window, args.x + pixel * args.x_col_stride, window.places(width),
+                       pixels - 1 - pixel + window.reach, inputs);
+    else
+      transpose_taps(args, x, width, inputs);
     kStrips[width - 1](args, twins, strip, general);
+    pixel += width * kLanes;
   }
 }
 
