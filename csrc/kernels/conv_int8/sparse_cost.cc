@@ -1,6 +1,6 @@
-// Cost models of the sparse rows, in cycles of one core. Those of AVX-512 count instructions and loads for a
-// core that does two VPDPBUSD and two 64-byte loads a cycle, and are not measured; that of block4_40x1__avx2
-// is fitted to a Zen 3 core on the convolutions of EfficientNet-Lite0 and of ResNets at 10-100 %.
+// Cost models of the sparse rows, in cycles of one core. Those of few pixels on AVX-512 count instructions
+// and loads for a core that does two VPDPBUSD and two 64-byte loads a cycle; that of block4_40x1__avx2 is
+// fitted to a Zen 3 core on the convolutions of EfficientNet-Lite0 and of ResNets at 10-100 %.
 #include <algorithm>
 #include <cmath>
 
@@ -49,23 +49,30 @@ double cost_conv_int8_u8s8s32_bitmask_1x16__avx512vbmi(const ConvInt8Weights& w,
   return doubt(density) * lanes_cost(w, density, grid.pixels(), 0.5, 129.0);
 }
 
-// A block of a strip of v pixel vectors takes v loads, each of two cache lines in a window, and 3 more; the
-// end of two lists about 18 cycles (a mispredicted branch), the epilogue of 16 x 16 results about 100,
-// transposing 4 channels of 16 pixels 6.
+// Fitted to 22 layers of 4x4 to 112x112 pixels at densities of 5 to 50 % on a Cascade Lake core (32 KB of
+// L1), in the cycles of 14x32x4: of two rows that differ by more than a tenth, it takes the slower one in
+// three of 100. A block and pixel vector takes 0.7 from L1, 1.3 in a window (its loads cross cache
+// lines), 1.5 from L2, 2.6 where the taps of pixels lie apart there.
 double cost_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Weights& w, double density,
                                                        const ConvInt8Grid& grid) {
   const bool shared = grid.window && w.taps > 1;
   const double between = shared ? static_cast<double>(grid.rows * grid.images) * 2.0 : 0.0;
   const double vectors = std::ceil((static_cast<double>(grid.pixels()) + between) / 16.0);
-  const double block_inputs = shared ? w.k / 4.0 : inputs(w) / 4.0;
-  const double fit = 32.0 * 1024.0 / 64.0 / block_inputs;
-  const double most = std::min(8.0, std::max(shared ? 4.0 : 1.0, std::floor(fit)));
+  const double reach = shared ? 2.0 * static_cast<double>(grid.cols) + 6.0 : 0.0;
+  const double tap_blocks = (w.k + 3) / 4, input_blocks = w.taps * tap_blocks;
+  const double transposed = shared ? 1.5 * tap_blocks : input_blocks;
+  constexpr double kL1 = 32.0 * 1024.0;
+  const auto input_bytes = [&](double v) {
+    return (shared ? tap_blocks : input_blocks) * 4.0 * (16.0 * v + reach);
+  };
+  double most = 8.0;
+  while (most > 4.0 && input_bytes(most) > kL1) most -= 1.0;
   const double strips = std::ceil(vectors / most), channels = round_up(w.n, 16);
-  const double blocks = channels * (inputs(w) / 4.0 * density + 0.25);  // lists end two by two
-  const double products = blocks * (vectors * (shared ? 2.0 : 1.0) + 3.0 * strips) / 2.0;
-  const double lists = channels * (strips * 9.0 + vectors);
-  const double transposed = vectors * block_inputs * 6.0 * (shared ? 1.5 : 1.0);
-  return doubt(density) * (products + lists + transposed + vectors * channels / 16.0 * 100.0);
+  const bool near = input_bytes(std::min(most, std::ceil(vectors / strips))) < 1.3 * kL1;
+  const double per_block = near ? (shared ? 1.3 : 0.7) : (shared || w.taps == 1 ? 1.5 : 2.6);
+  const double blocks = channels * (input_blocks * density + 0.25);  // lists end two by two
+  return doubt(density) * (blocks * (vectors * per_block + strips * 1.9) + vectors * transposed * 16.0 +
+                           vectors * channels / 16.0 * 188.0);
 }
 
 // 5.5 cycles for a slot of 8 blocks; one in ten is padding or the half of a split block.

@@ -75,29 +75,25 @@ struct TwinWindow {
   return window;
 }
 
-// Pixel vectors worked on together: their inputs should stay in L1.
-static inline int twin_vectors(const ConvInt8Args& args, const TwinWindow& window) {
-  constexpr int64_t kInputBytes = 32 * 1024;
-  constexpr int kFewest = 4;  // of a window: fewer cost more than what leaves L1
-  if (window.shared) {
-    int vectors = kTwinVectors;
-    while (vectors > kFewest && int64_t{window.blocks} * window.places(vectors) * 4 > kInputBytes) --vectors;
-    return vectors;
-  }
-  const int64_t vectors = kInputBytes / (int64_t{args.taps} * ((args.k + 3) / 4) * kTwinPixels * 4);
-  return vectors < 1 ? 1 : vectors > kTwinVectors ? kTwinVectors : static_cast<int>(vectors);
-}
-
-// int32 entries of the table of places, whole cache lines.
-static inline size_t twin_place_entries(const ConvInt8Args& args) {
-  return (static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4) + 15) / 16 * 16;
-}
-
 // Transposed inputs of a strip: [blocks][places] of a window, else [taps][blocks][vectors of 16 pixels].
 static inline size_t twin_input_entries(const ConvInt8Args& args, const TwinWindow& window, int vectors) {
   if (window.shared) return static_cast<size_t>(window.blocks) * static_cast<size_t>(window.places(vectors));
   return static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4) *
          static_cast<size_t>(vectors) * kTwinPixels;
+}
+
+// Pixel vectors worked on together: their inputs should stay in L1, but fewer than 4 cost more than that.
+static inline int twin_vectors(const ConvInt8Args& args, const TwinWindow& window) {
+  constexpr size_t kInputBytes = 32 * 1024;
+  constexpr int kFewest = 4;
+  int vectors = kTwinVectors;
+  while (vectors > kFewest && twin_input_entries(args, window, vectors) * 4 > kInputBytes) --vectors;
+  return vectors;
+}
+
+// int32 entries of the table of places, whole cache lines.
+static inline size_t twin_place_entries(const ConvInt8Args& args) {
+  return (static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4) + 15) / 16 * 16;
 }
 
 // place[block] = where the inputs of a block start, for strips of `vectors`, in dwords.
