@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/ivdep.h"
 #include "kernels/pool/pool.h"
@@ -136,10 +137,11 @@ inline uint8_t requantize_sum(int32_t sum, float multiplier, float zero_point_y)
 constexpr int kBlock = 128;             // channels summed at a time
 constexpr int kPixelsPerPartial = 256;  // 256 * 255 fits 16 bits
 
-// Sums pixels first..last-1, given by pixel(i), of kBlock or fewer channels.
-template <class Pixel>
-void average_block(Pixel pixel, int count, int width, int32_t zero_point_x, float multiplier,
+// Sums the pixels pixel(0) to pixel(count - 1) of kBlock or fewer channels; Width is int, or a constant.
+template <class Pixel, class Width>
+void average_block(Pixel pixel, int count, Width channels, int32_t zero_point_x, float multiplier,
                    float zero_point_y, uint8_t* y) {
+  const int width = channels;
   int32_t sum[kBlock];
   for (int k = 0; k < kBlock; ++k) sum[k] = -count * zero_point_x;
   for (int begin = 0; begin < count; begin += kPixelsPerPartial) {
@@ -164,9 +166,14 @@ template <class Pixel>
 void average_pixels(Pixel pixel, int count, int channels, int32_t zero_point_x, float multiplier,
                     float zero_point_y, uint8_t* y) {
   for (int c = 0; c < channels; c += kBlock) {
-    const int width = channels - c < kBlock ? channels - c : kBlock;
-    average_block([=](int i) { return pixel(i) + c; }, count, width, zero_point_x, multiplier, zero_point_y,
-                  y + c);
+    const auto block = [=](int i) { return pixel(i) + c; };
+    const int width = channels - c;
+    if (width >= kBlock) {
+      average_block(block, count, std::integral_constant<int, kBlock>(), zero_point_x, multiplier,
+                    zero_point_y, y + c);
+    } else {
+      average_block(block, count, width, zero_point_x, multiplier, zero_point_y, y + c);
+    }
   }
 }
 
