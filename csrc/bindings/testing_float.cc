@@ -154,35 +154,38 @@ py::object depthwise_f32(const std::string& row, const F32& x, const F32& w, con
   });
 }
 
-// x [count, channels]; returns y [channels]. u8 averages use zero_point_x, multiplier, zero_point_y; f32 the
-// divisor.
+// x [count, channels]; returns y [channels], or of x [pixels, count, channels] a run of pixels. u8 averages
+// use zero_point_x, multiplier, zero_point_y; f32 the divisor.
 py::object pool(const std::string& row, const std::string& op, const py::array& x, int zero_point_x,
                 float multiplier, float zero_point_y, float divisor, const Mode& mode) {
-  expect(x.ndim() == 2 && x.shape(0) > 0, "pool takes x [count, channels]");
+  const bool runs = x.ndim() == 3;
+  expect((runs || x.ndim() == 2) && x.shape(runs) > 0, "pool takes x [count, channels] or a run of them");
   const PoolKernels& k = find_row(pool_kernels, pool_reference, row);
-  const int count = to_int(x.shape(0)), channels = to_int(x.shape(1));
+  const int pixels = runs ? to_int(x.shape(0)) : 1;
+  const int count = to_int(x.shape(runs)), channels = to_int(x.shape(1 + runs));
+  const PoolRun run = {count, channels, pixels, static_cast<ptrdiff_t>(count) * channels, channels};
+  const Shape shape = runs ? Shape{pixels, channels} : Shape{channels};
   if (py::isinstance<U8>(x)) {
     const U8 values = py::cast<U8>(x);
     Block<uint8_t> block(values.data(), static_cast<size_t>(values.size()));
-    std::vector<const uint8_t*> pixels;
-    for (int i = 0; i < count; ++i) pixels.push_back(block.data() + static_cast<ptrdiff_t>(i) * channels);
-    return call<uint8_t>(row, {channels}, mode, [&](uint8_t* y) {
-      if (op == "max") return k.max_u8(pixels.data(), count, channels, y);
-      if (op == "average")
-        return k.average_u8(pixels.data(), count, channels, zero_point_x, multiplier, zero_point_y, y);
-      expect(op == "global_average", "pool op " + op);
+    std::vector<const uint8_t*> cells;
+    for (int i = 0; i < count; ++i) cells.push_back(block.data() + static_cast<ptrdiff_t>(i) * channels);
+    return call<uint8_t>(row, shape, mode, [&](uint8_t* y) {
+      if (op == "max") return k.max_u8(run, cells.data(), y);
+      if (op == "average") return k.average_u8(run, cells.data(), zero_point_x, multiplier, zero_point_y, y);
+      expect(op == "global_average" && !runs, "pool op " + op);
       k.global_average_u8(block.data(), channels, count, channels, zero_point_x, multiplier, zero_point_y, y);
     });
   }
   expect(py::isinstance<F32>(x), "pool takes uint8 or float32");
   const F32 values = py::cast<F32>(x);
   Block<float> block(values.data(), static_cast<size_t>(values.size()));
-  std::vector<const float*> pixels;
-  for (int i = 0; i < count; ++i) pixels.push_back(block.data() + static_cast<ptrdiff_t>(i) * channels);
-  return call<float>(row, {channels}, mode, [&](float* y) {
-    if (op == "max") return k.max_f32(pixels.data(), count, channels, y);
+  std::vector<const float*> cells;
+  for (int i = 0; i < count; ++i) cells.push_back(block.data() + static_cast<ptrdiff_t>(i) * channels);
+  return call<float>(row, shape, mode, [&](float* y) {
+    if (op == "max") return k.max_f32(run, cells.data(), y);
     expect(op == "average", "pool op " + op);
-    k.average_f32(pixels.data(), count, channels, divisor, y);
+    k.average_f32(run, cells.data(), divisor, y);
   });
 }
 

@@ -76,3 +76,26 @@ def test_average_u8_rounds_half_to_even(row):
     x = np.array([[0, 1, 2, 3, 255]] * 1 + [[1, 2, 3, 4, 255]], np.uint8)
     got = testing.pool(row, "average", np.tile(x, (1, 20)), multiplier=0.5)
     np.testing.assert_array_equal(got, [0, 2, 2, 4, 255] * 20)
+
+
+@pytest.mark.parametrize("row", ["reference", *ROWS])
+@pytest.mark.parametrize("count", COUNTS)
+def test_runs_of_pixels(row, count):
+    """A run gives what its pixels give one by one."""
+    rng = np.random.default_rng(count)
+    for channels in (1, 15, 16, 17, 48, 64, 81, 129):
+        for pixels in (0, 1, 2, 7):
+            u = rng.integers(0, 256, (pixels, count, channels), dtype=np.uint8)
+            f = floats((pixels, count, channels), channels)
+            for x, op, options in (
+                (u, "max", {}),
+                (u, "average", {"zero_point_x": 13, "multiplier": 0.37 / count, "zero_point_y": 114.0}),
+                (f, "max", {}),
+                (f, "average", {"divisor": float(count)}),
+            ):
+                got = testing.pool(row, op, x, **options)
+                assert got.shape == (pixels, channels)
+                for p in range(pixels):
+                    np.testing.assert_array_equal(
+                        got[p].view(np.uint8), testing.pool(row, op, x[p], **options).view(np.uint8)
+                    )

@@ -90,7 +90,7 @@ def test_dequantize(row, flip):
 
 
 @pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 16, 17, 40])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 7, 16, 17, 40])
 def test_planes_to_pixels(row, channels):
     for n in LENGTHS:
         for extra in (0, 1, 13):

@@ -1,5 +1,8 @@
 // The quantize kernels, once: each ISA source includes this file and the compiler vectorizes the loops for
-// its ISA.
+// its ISA. Before it, the source defines store_triples in an anonymous namespace of pyruntime:
+//   size_t store_triples(const uint32_t* words, size_t count, uint8_t* y)
+// stores the low 3 bytes of the first words one after another and returns how many words; the rest is stored
+// one by one. (Left to the compiler, the stores took longer than the divisions.)
 #pragma once
 
 #include <cstddef>
@@ -47,57 +50,36 @@ void dequantize(size_t n, const uint8_t* x, float scale, int32_t zero_point, uin
     y[i] = static_cast<float>(static_cast<int32_t>(x[i] ^ flip) - zero_point) * scale;
 }
 
-constexpr size_t kPixels = 64;  // pixels of one block: a block of quantized planes stays in the L1 cache
+constexpr size_t kPixels = 64;  // pixels of one block: a block of words stays in the L1 cache
 
-// Up to 4 planes: the bytes of a pixel meet in one 32-bit word.
+// A block of `count` pixels, 1 to 4 of their channels: the bytes of a pixel meet in one 32-bit word.
 template <int kChannels>
-void few_planes(size_t n, const float* x, ptrdiff_t plane_stride, const Quantizer& q, uint8_t* y,
-                ptrdiff_t y_pitch) {
+void block_to_pixels(size_t count, const float* x, ptrdiff_t plane_stride, const Quantizer& quantizer,
+                     uint8_t* y, ptrdiff_t y_pitch) {
+  const Quantizer q = quantizer;  // a copy, which the stores of words cannot change
   uint32_t words[kPixels];
-  for (size_t begin = 0; begin < n; begin += kPixels) {
-    const size_t count = n - begin < kPixels ? n - begin : kPixels;
-    const float* p = x + begin;
-    for (size_t i = 0; i < count; ++i) {
-      uint32_t word = 0;
-      for (int c = 0; c < kChannels; ++c)
-        word |= q(p[c * plane_stride + static_cast<ptrdiff_t>(i)]) << (8 * c);
-      words[i] = word;
-    }
-    size_t i = 0;
-    if (kChannels == 3 && y_pitch == 3)  // one store a pixel: the next pixel overwrites the fourth byte
-      for (; i + 1 < count; ++i, y += y_pitch) __builtin_memcpy(y, &words[i], 4);
-    for (; i < count; ++i, y += y_pitch) __builtin_memcpy(y, &words[i], kChannels);
+  for (size_t i = 0; i < count; ++i) {
+    uint32_t word = 0;
+    for (int c = 0; c < kChannels; ++c) word |= q(x[c * plane_stride + static_cast<ptrdiff_t>(i)]) << (8 * c);
+    words[i] = word;
   }
-}
-
-void many_planes(size_t n, int channels, const float* x, ptrdiff_t plane_stride, const Quantizer& q,
-                 uint8_t* y, ptrdiff_t y_pitch) {
-  for (size_t begin = 0; begin < n; begin += kPixels) {
-    const size_t count = n - begin < kPixels ? n - begin : kPixels;
-    for (int c = 0; c < channels; ++c) {
-      uint8_t plane[kPixels];
-      const float* p = x + c * plane_stride + begin;
-      for (size_t i = 0; i < count; ++i) plane[i] = static_cast<uint8_t>(q(p[i]));
-      uint8_t* out = y + static_cast<ptrdiff_t>(begin) * y_pitch + c;
-      for (size_t i = 0; i < count; ++i) out[static_cast<ptrdiff_t>(i) * y_pitch] = plane[i];
-    }
-  }
+  size_t i = kChannels == 3 && y_pitch == 3 ? store_triples(words, count, y) : 0;
+  for (y += static_cast<ptrdiff_t>(i) * y_pitch; i < count; ++i, y += y_pitch)
+    __builtin_memcpy(y, &words[i], kChannels);
 }
 
 void planes_to_pixels(size_t n, int channels, const float* x, ptrdiff_t plane_stride, float scale,
                       int32_t zero_point, uint8_t* y, ptrdiff_t y_pitch) {
   const Quantizer q(scale, zero_point);
-  switch (channels) {
-    case 1:
-      return few_planes<1>(n, x, plane_stride, q, y, y_pitch);
-    case 2:
-      return few_planes<2>(n, x, plane_stride, q, y, y_pitch);
-    case 3:
-      return few_planes<3>(n, x, plane_stride, q, y, y_pitch);
-    case 4:
-      return few_planes<4>(n, x, plane_stride, q, y, y_pitch);
-    default:
-      return many_planes(n, channels, x, plane_stride, q, y, y_pitch);
+  for (size_t begin = 0; begin < n; begin += kPixels, y += static_cast<ptrdiff_t>(kPixels) * y_pitch) {
+    const size_t count = n - begin < kPixels ? n - begin : kPixels;
+    const float* p = x + begin;
+    int c = 0;
+    for (; c + 4 <= channels; c += 4, p += 4 * plane_stride)
+      block_to_pixels<4>(count, p, plane_stride, q, y + c, y_pitch);
+    if (channels - c == 3) block_to_pixels<3>(count, p, plane_stride, q, y + c, y_pitch);
+    if (channels - c == 2) block_to_pixels<2>(count, p, plane_stride, q, y + c, y_pitch);
+    if (channels - c == 1) block_to_pixels<1>(count, p, plane_stride, q, y + c, y_pitch);
   }
 }
 

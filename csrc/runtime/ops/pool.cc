@@ -141,7 +141,8 @@ class Pool : public Operator {
     float zero_y;
   };
 
-  // One row of output pixels: collects the cells of each window that lie inside the input.
+  // One row of output pixels. Pixels whose windows lie inside the input's columns differ by a constant step:
+  // they are one run, and only those at the edges find their cells one by one.
   template <typename T>
   static void pool_row(const PoolKernels& kernel, const Args& args, const ImageView& in, const ImageView& out,
                        int64_t row, const char* image, char* out_row, char* scratch) {
@@ -149,11 +150,14 @@ class Pool : public Operator {
     const T** cells = reinterpret_cast<const T**>(scratch);
     const T* x = reinterpret_cast<const T*>(image);
     T* y = reinterpret_cast<T*>(out_row);
-    const int channels = static_cast<int>(in.channels);
     const int64_t top = row * w.stride_h - w.top;
     const Taps down = taps_inside(w.kh, w.dilation_h, top, 0, in.rows);
     const int64_t padded_rows = taps_inside(w.kh, w.dilation_h, top, -w.top, in.rows + w.bottom).count();
-    for (int64_t col = 0; col < out.cols; ++col, y += out.col_pitch) {
+    const int64_t first_inside = (w.left + w.stride_w - 1) / w.stride_w;
+    const int64_t last_start = in.cols - w.extent_w() + w.left;
+    const int64_t inside = last_start < 0 ? 0 : std::min(last_start / w.stride_w + 1, out.cols);
+    for (int64_t col = 0; col < out.cols;) {
+      const int64_t pixels = col >= first_inside && col < inside ? inside - col : 1;
       const int64_t left = col * w.stride_w - w.left;
       int count = 0;
       const Taps across = taps_inside(w.kw, w.dilation_w, left, 0, in.cols);
@@ -165,7 +169,10 @@ class Pool : public Operator {
       int64_t divisor = count;
       if (args.include_pad)
         divisor = padded_rows * taps_inside(w.kw, w.dilation_w, left, -w.left, in.cols + w.right).count();
-      reduce(kernel, args, cells, count, std::max<int64_t>(divisor, 1), channels, y);
+      const PoolRun run = {count, static_cast<int>(in.channels), static_cast<int>(pixels),
+                           w.stride_w * in.col_pitch, out.col_pitch};
+      reduce(kernel, args, run, cells, std::max<int64_t>(divisor, 1), y + col * out.col_pitch);
+      col += pixels;
     }
   }
 
@@ -181,26 +188,31 @@ class Pool : public Operator {
     return {std::min(begin, taps), std::max(std::min(begin, taps), std::min(end, taps))};
   }
 
-  static void reduce(const PoolKernels& kernel, const Args& args, const uint8_t** cells, int count,
-                     int64_t divisor, int channels, uint8_t* y) {
+  static void reduce(const PoolKernels& kernel, const Args& args, const PoolRun& run, const uint8_t** cells,
+                     int64_t divisor, uint8_t* y) {
     if (!args.maximum) {
-      kernel.average_u8(cells, count, channels, args.zero_x,
+      kernel.average_u8(run, cells, args.zero_x,
                         static_cast<float>(args.multiplier / static_cast<double>(divisor)), args.zero_y, y);
-    } else if (count > 0) {
-      kernel.max_u8(cells, count, channels, y);
+    } else if (run.count > 0) {
+      kernel.max_u8(run, cells, y);
     } else {
-      std::fill_n(y, channels, uint8_t{0});
+      fill(run, uint8_t{0}, y);
     }
   }
-  static void reduce(const PoolKernels& kernel, const Args& args, const float** cells, int count,
-                     int64_t divisor, int channels, float* y) {
+  static void reduce(const PoolKernels& kernel, const Args& args, const PoolRun& run, const float** cells,
+                     int64_t divisor, float* y) {
     if (!args.maximum) {
-      kernel.average_f32(cells, count, channels, static_cast<float>(divisor), y);
-    } else if (count > 0) {
-      kernel.max_f32(cells, count, channels, y);
+      kernel.average_f32(run, cells, static_cast<float>(divisor), y);
+    } else if (run.count > 0) {
+      kernel.max_f32(run, cells, y);
     } else {
-      std::fill_n(y, channels, -std::numeric_limits<float>::infinity());
+      fill(run, -std::numeric_limits<float>::infinity(), y);
     }
+  }
+
+  template <typename T>
+  static void fill(const PoolRun& run, T value, T* y) {
+    for (int p = 0; p < run.pixels; ++p) std::fill_n(y + p * run.y_step, run.channels, value);
   }
 
   bool maximum_, global_, include_pad_, integer_;
