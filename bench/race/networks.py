@@ -59,6 +59,14 @@ NETWORKS = [
     Network("mlp_unstructured_90", "mlp", 2.0, 2.5, _pruned("weight=0.9"), dense="mlp", products=True),
     Network("mlp_blocks_90", "mlp", 5.0, 7.0, _pruned("block4=0.9"), dense="mlp", products=True),
     Network("resnet50_blocks_90", "resnet50", 2.0, 3.0, _pruned("block4=0.9"), dense="resnet50"),
+    Network(
+        "resnet50_blocks_90_each",
+        "resnet50",
+        2.0,
+        3.0,
+        _pruned("block4=0.9,scope=layer"),
+        dense="resnet50",
+    ),
     Network("resnet50_half_macs", "resnet50", 3.0, 5.0, _pruned("channel,macs=0.5"), dense="resnet50"),
 ]
 

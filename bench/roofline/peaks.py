@@ -87,7 +87,12 @@ def _compile() -> ctypes.CDLL:
         except subprocess.CalledProcessError as error:
             raise PyruntimeError(f"{SOURCE}: {error.stderr.splitlines()[0]}") from None
         loaded = ctypes.CDLL(str(library))
-    for name in ("macs_f32", *F32_LOOPS.values(), "read_bytes", *(name for names in LOOPS.values() for name in names)):
+    for name in (
+        "macs_f32",
+        *F32_LOOPS.values(),
+        "read_bytes",
+        *(name for names in LOOPS.values() for name in names),
+    ):
         getattr(loaded, name).restype = ctypes.c_int64
     return loaded
 
