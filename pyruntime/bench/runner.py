@@ -35,6 +35,7 @@ class Entrant:
     float_group: the group that runs the float form of a quantized network, if one does. A network may
     multiply the rounding of its layers so much that two runtimes differ more than MIN_COSINE allows; they
     still agree if they differ less than quantization has moved the outputs.
+    min_cosine: to the first of its group.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Entrant:
     group: str
     timed: bool = True
     float_group: str = ""
+    min_cosine: float = MIN_COSINE
     turns: list[list[float]] = field(default_factory=list)  # seconds, a list per turn
 
     def row(self, first: Entrant) -> dict[str, Any]:
@@ -143,10 +145,10 @@ def check_agreement(entrants: Sequence[Entrant], outputs: Sequence[Sequence[Arra
                     f"{entrants[leader].label} {list(its.shape)}; nothing was timed"
                 )
             cosine = _cosine(mine, its)
-            if not cosine >= MIN_COSINE and not _distance(mine, its) <= moved(leader, position):
+            if not cosine >= entrant.min_cosine and not _distance(mine, its) <= moved(leader, position):
                 raise ModelError(
                     f"output {position}: {entrant.label} and {entrants[leader].label} disagree "
-                    f"(cosine {cosine:.4f}, expected at least {MIN_COSINE}); nothing was timed"
+                    f"(cosine {cosine:.4f}, expected at least {entrant.min_cosine}); nothing was timed"
                 )
 
 
