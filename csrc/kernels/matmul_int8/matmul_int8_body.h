@@ -53,13 +53,16 @@ void to_u8(int64_t n, const int32_t* acc, float multiplier, float offset, float 
   }
 }
 
+// Unrolled, the loops over lanes would be made of scalars (GCC 12).
 inline float row_maximum(int64_t n, const float* s) {
   constexpr int kLanes = 16;
   float part[kLanes];
   for (int l = 0; l < kLanes; ++l) part[l] = -__builtin_inff();
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
+  for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
     for (int l = 0; l < kLanes; ++l) part[l] = s[i + l] > part[l] ? s[i + l] : part[l];
+  }
   float maximum = part[0];
   for (int l = 1; l < kLanes; ++l) maximum = part[l] > maximum ? part[l] : maximum;
   for (; i < n; ++i) maximum = s[i] > maximum ? s[i] : maximum;
