@@ -1,6 +1,6 @@
 // Sparse weights for few pixels: sparse_lanes.h has the layout. Per slot: one permutation of two input
-// registers by the index bytes, which the Format does, one vpdpbusd with 64 weight bytes. No gather: a 16-lane
-// vpgatherdd costs 20 cycles on Zen 4, the permutation 1.
+// registers by the index bytes, which the Format does, one vpdpbusd with 64 weight bytes. No gather: a
+// 16-lane vpgatherdd costs 20 cycles on Zen 4, the permutation 1.
 #pragma once
 
 #include <immintrin.h>

@@ -3,10 +3,10 @@
 // vector.
 #include <immintrin.h>
 
+#include "base/transpose_avx2.h"
 #include "kernels/conv_int8/sparse_pairs.h"
 #include "kernels/conv_int8/sparse_pixel.h"
 #include "kernels/requantize_avx2.h"
-#include "base/transpose_avx2.h"
 
 namespace pyruntime {
 namespace {

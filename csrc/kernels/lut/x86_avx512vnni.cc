@@ -1,5 +1,5 @@
-// The walk over sixteen rows of x86_avx2.cc on 64 bytes at a time, for CPUs without VBMI: 16 shuffles, which have
-// one port.
+// The walk over sixteen rows of x86_avx2.cc on 64 bytes at a time, for CPUs without VBMI: 16 shuffles, which
+// have one port.
 #include <immintrin.h>
 
 #include "kernels/lut/lut.h"
