@@ -64,18 +64,30 @@ void transpose_window(const ConvInt8Args& args, const TwinWindow& window, const 
   }
 }
 
-// Sums of two output channels for V pixel vectors. With few vectors two steps at a time, so that enough
-// chains of VPDPBUSD are in flight to hide its latency.
+// Output pixels of a strip, and the transposed inputs: block b of pixel p is inputs[place[b] + p].
+struct TwinStrip {
+  const uint8_t* residual[kTwinVectors * kLanes];
+  uint8_t* y[kTwinVectors * kLanes];
+  const int32_t *inputs, *place;
+  int32_t* sums;
+};
+
+// Sums of the channels i and i + 1 of the lists, for V pixel vectors; acc_init is that of their group. With
+// few vectors two steps at a time, so that enough chains of VPDPBUSD are in flight to hide its latency.
 template <int V>
-[[gnu::noinline]] void accumulate(const int32_t* w, const uint16_t* block, size_t steps,
-                                  const int32_t* inputs, const int32_t* place, const int32_t (&init)[2],
-                                  int32_t* const (&sums)[2]) {
+[[gnu::noinline]] void accumulate(const SparseTwins& twins, int i, const TwinStrip& strip,
+                                  const int32_t* acc_init) {
   constexpr size_t kUnroll = V <= 2 ? 2 : 1;
+  const size_t first = twins.first[i / 2], steps = twins.first[i / 2 + 1] - first;
+  const int32_t* w = twins.weights + 2 * first;
+  const uint16_t* block = twins.block + 2 * first;
+  const int32_t *const inputs = strip.inputs, *const place = strip.place;
   __m512i acc[2 * kUnroll][V];
 #pragma GCC unroll 4
   for (size_t c = 0; c < 2 * kUnroll; ++c) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) acc[c][v] = _mm512_set1_epi32(c < 2 ? init[c] : 0);
+    for (int v = 0; v < V; ++v)
+      acc[c][v] = _mm512_set1_epi32(c < 2 ? acc_init[twins.channel[i + static_cast<int>(c)]] : 0);
   }
   size_t s = 0;
   for (; s + kUnroll <= steps; s += kUnroll, w += 2 * kUnroll, block += 2 * kUnroll) {
@@ -100,11 +112,12 @@ template <int V>
   }
 #pragma GCC unroll 2
   for (size_t c = 0; c < 2; ++c) {
+    int32_t* sums = strip.sums + twins.channel[i + static_cast<int>(c)] * (V * kLanes);
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       const __m512i sum =
           kUnroll == 1 ? acc[c][v] : _mm512_add_epi32(acc[c][v], acc[(c + 2) % (2 * kUnroll)][v]);
-      _mm512_store_si512(sums[c] + v * kLanes, sum);
+      _mm512_store_si512(sums + v * kLanes, sum);
     }
   }
 }
@@ -119,8 +132,7 @@ struct Results {
 };
 
 template <bool kResidual>
-void store_u8(const Requantize& q, const Results& r) {
-  const RequantizeVectors constants = requantize_vectors(q);
+void store_u8(const Requantize& q, const RequantizeVectors& constants, const Results& r) {
   // Dword p of every 128-bit lane: bytes p of its dwords, which are four channels.
   const __m512i by_pixel = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
   __m512i residual[4], quad[4];
@@ -149,14 +161,16 @@ void store_u8(const Requantize& q, const Results& r) {
                                            _mm512_packs_epi32(value[2], value[3]));
     quad[i] = _mm512_shuffle_epi8(bytes, by_pixel);
   }
-  transpose_4x4(quad);  // lane l of quad[j]: pixel 4 l + j
+  transpose_4x4(quad);            // lane l of quad[j]: pixel 4 l + j
+  uint8_t* const* const y = r.y;  // stores of bytes would have members loaded again
+  const ptrdiff_t channel = r.channel;
   const __mmask16 mask = requantize_mask16(r.channels);
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
-    _mm_mask_storeu_epi8(r.y[j] + r.channel, mask, _mm512_castsi512_si128(quad[j]));
-    _mm_mask_storeu_epi8(r.y[4 + j] + r.channel, mask, _mm512_extracti32x4_epi32(quad[j], 1));
-    _mm_mask_storeu_epi8(r.y[8 + j] + r.channel, mask, _mm512_extracti32x4_epi32(quad[j], 2));
-    _mm_mask_storeu_epi8(r.y[12 + j] + r.channel, mask, _mm512_extracti32x4_epi32(quad[j], 3));
+    _mm_mask_storeu_epi8(y[j] + channel, mask, _mm512_castsi512_si128(quad[j]));
+    _mm_mask_storeu_epi8(y[4 + j] + channel, mask, _mm512_extracti32x4_epi32(quad[j], 1));
+    _mm_mask_storeu_epi8(y[8 + j] + channel, mask, _mm512_extracti32x4_epi32(quad[j], 2));
+    _mm_mask_storeu_epi8(y[12 + j] + channel, mask, _mm512_extracti32x4_epi32(quad[j], 3));
   }
 }
 
@@ -170,31 +184,18 @@ void store_u8(const Requantize& q, const Results& r) {
   }
 }
 
-// Output pixels of a strip, and the transposed inputs: block b of pixel p is inputs[place[b] + p].
-struct TwinStrip {
-  const uint8_t* residual[kTwinVectors * kLanes];
-  uint8_t* y[kTwinVectors * kLanes];
-  const int32_t *inputs, *place;
-  int32_t* sums;
-};
-
 template <int V>
 void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const TwinStrip& strip, bool general) {
   const Requantize& q = args.requantize;
+  const RequantizeVectors constants = requantize_vectors(q);
   for (int o = args.n_begin; o < args.n_end; o += kGroup) {
     Results r;
     r.stride = V * kLanes;
     r.channel = o;
     r.channels = args.n_end - o < kGroup ? args.n_end - o : kGroup;
     const int group = o / kGroup;
-    for (int i = group * kGroup; i < (group + 1) * kGroup; i += 2) {
-      const int channel[2] = {twins.channel[i], twins.channel[i + 1]};
-      const int32_t init[2] = {q.acc_init[o + channel[0]], q.acc_init[o + channel[1]]};
-      int32_t* const to[2] = {strip.sums + channel[0] * r.stride, strip.sums + channel[1] * r.stride};
-      const size_t first = twins.first[i / 2];
-      accumulate<V>(twins.weights + 2 * first, twins.block + 2 * first, twins.first[i / 2 + 1] - first,
-                    strip.inputs, strip.place, init, to);
-    }
+    for (int i = group * kGroup; i < (group + 1) * kGroup; i += 2)
+      accumulate<V>(twins, i, strip, q.acc_init + o);
     for (int v = 0; v < V; ++v) {
       r.sums = strip.sums + v * kLanes;
       r.residual = strip.residual + v * kLanes;
@@ -202,9 +203,9 @@ void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const TwinStr
       if (general)
         store_general(q, r);
       else if (q.residual != nullptr)
-        store_u8<true>(q, r);
+        store_u8<true>(q, constants, r);
       else
-        store_u8<false>(q, r);
+        store_u8<false>(q, constants, r);
     }
   }
 }
@@ -232,16 +233,20 @@ void run_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Args& args) {
   int32_t* inputs = strip.sums + kGroup * most * kLanes;
   strip.inputs = inputs;
   auto* nowhere = reinterpret_cast<uint8_t*>(inputs + conv_int8::twin_input_entries(args, window, most));
-  for (int s = 0, pixel = 0, placed = 0; s < strips; ++s) {
+  for (int s = 0, pixel = 0, placed = 0, row = 0, col = 0; s < strips; ++s) {
     const int width = static_cast<int>(static_cast<int64_t>(vectors) * (s + 1) / strips -
                                        static_cast<int64_t>(vectors) * s / strips);
     const uint8_t* x[kTwinVectors * kLanes];
     for (int i = 0; i < width * kLanes; ++i) {  // what lies between rows or behind the last goes nowhere
-      const int p = pixel + i < pixels ? pixel + i : pixels - 1;
-      const int row = p / pitch, col = p % pitch < args.cols ? p % pitch : args.cols - 1;
-      x[i] = pixel_x(args, row, col);
-      strip.residual[i] = pixel_residual(args.requantize, row, col);
-      strip.y[i] = p == pixel + i && col == p % pitch ? pixel_y(args, row, col) : nowhere;
+      const bool between = col >= args.cols;
+      const int near = between ? args.cols - 1 : col;
+      x[i] = pixel_x(args, row, near);
+      strip.residual[i] = pixel_residual(args.requantize, row, near);
+      strip.y[i] = between ? nowhere : pixel_y(args, row, near);
+      if (++col == pitch && row + 1 < args.rows) {
+        col = 0;
+        ++row;
+      }
     }
     if (placed != width) conv_int8::place_twin_blocks(args, window, width, place);
     placed = width;
