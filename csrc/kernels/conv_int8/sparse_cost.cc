@@ -50,9 +50,10 @@ double cost_conv_int8_u8s8s32_bitmask_1x16__avx512vbmi(const ConvInt8Weights& w,
 }
 
 // Fitted to 22 layers of 4x4 to 112x112 pixels at densities of 5 to 50 % on a Cascade Lake core (32 KB of
-// L1), in the cycles of 14x32x4: of two rows that differ by more than a tenth, it takes the slower one in
-// three of 100. A block and pixel vector takes 0.7 from L1, 1.3 in a window (its loads cross cache
-// lines), 1.5 from L2, 2.6 where the taps of pixels lie apart there.
+// L1), in the cycles of 14x32x4: of the two rows it takes the slower one in five of 110 cases, by 14 % at
+// most. A block and pixel vector takes 0.9 from L1, 1.25 in a window (its loads cross cache lines) and from
+// L2, 1.6 where the taps of pixels lie apart there (1.2 in ResNet-50, 3.4 where rows of inputs fall into the
+// same sets of L1).
 double cost_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Weights& w, double density,
                                                        const ConvInt8Grid& grid) {
   const bool shared = grid.window && w.taps > 1;
@@ -69,10 +70,10 @@ double cost_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Weights& w,
   while (most > 4.0 && input_bytes(most) > kL1) most -= 1.0;
   const double strips = std::ceil(vectors / most), channels = round_up(w.n, 16);
   const bool near = input_bytes(std::min(most, std::ceil(vectors / strips))) < 1.3 * kL1;
-  const double per_block = near ? (shared ? 1.3 : 0.7) : (shared || w.taps == 1 ? 1.5 : 2.6);
+  const double per_block = near ? (shared ? 1.25 : 0.9) : (shared || w.taps == 1 ? 1.2 : 1.6);
   const double blocks = channels * (input_blocks * density + 0.25);  // lists end two by two
-  return doubt(density) * (blocks * (vectors * per_block + strips * 1.9) + vectors * transposed * 16.0 +
-                           vectors * channels / 16.0 * 188.0);
+  return doubt(density) * (blocks * (vectors * per_block + strips * 2.3) + channels * strips * 13.6 +
+                           vectors * transposed * 11.4 + vectors * channels / 16.0 * 129.0);
 }
 
 // 5.5 cycles for a slot of 8 blocks; one in ten is padding or the half of a split block.
