@@ -54,8 +54,10 @@ struct Tile {
 }
 
 template <int M, int NV, bool RESIDUAL>
-[[gnu::always_inline]] inline void store_u8(const Tile& t, const __m512i (&acc)[M * NV]) {
-  const Requantize& q = *t.requantize;
+[[gnu::always_inline]] inline void store_u8(const Tile& tile, const __m512i (&acc)[M * NV]) {
+  // Copies, since a store of bytes may change what references refer to: members would be loaded again.
+  const Tile t = tile;
+  const Requantize q = *t.requantize;
   const RequantizeVectors constants = requantize_vectors(q);
   constexpr int kPixels = NV == 1 ? 4 : NV == 2 ? 2 : 1;  // pixels whose bytes fill one vector
   constexpr int kVectors = NV <= 4 ? NV : 4;
