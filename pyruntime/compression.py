@@ -128,8 +128,8 @@ def compress(
 ) -> CompressedModel:
     """Prune, recover and quantize a network. Deterministic: the same arguments give the same bytes, whatever
     the number of threads (but for a target of latency, which is measured; the recipe found is deterministic
-    again). NumPy's BLAS is held to one thread meanwhile; its kernels differ between CPUs, so a file may differ
-    from one made on another kind (`OPENBLAS_CORETYPE=Haswell` makes all with AVX2 alike).
+    again). NumPy's BLAS is held to one thread meanwhile; its kernels differ between CPUs, so a file may
+    differ from one made on another kind (`OPENBLAS_CORETYPE=Haswell` makes all with AVX2 alike).
 
     Args:
         model: path or bytes of an ONNX file, a protobuf, or an `onnx_ir.Model`; it is not changed. A model
