@@ -57,7 +57,8 @@ def cpu_features() -> dict[str, Any]:
     """What was detected of this CPU: a flag per instruction set, `amx_reason`, `brand`."""
 
 def registry() -> list[dict[str, Any]]:
-    """One dict per kernel row of this build: family, name, isa, format (of weights, conv_int8 only)."""
+    """One dict per kernel row of this build: family, name, isa, format (of weights, conv_int8
+    only), usable (on this CPU)."""
 
 class entropy:
     """Entropy-coded blocks (docs/format.md, section 4). Raises CoreError for what is malformed."""

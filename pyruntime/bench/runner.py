@@ -35,7 +35,7 @@ class Entrant:
     float_group: the group that runs the float form of a quantized network, if one does. A network may
     multiply the rounding of its layers so much that two runtimes differ more than MIN_COSINE allows; they
     still agree if they differ less than quantization has moved the outputs.
-    min_cosine: to the first of its group.
+    min_cosine: the least cosine of its outputs to those of the first of its group.
     """
 
     label: str

@@ -230,12 +230,9 @@ int pixels_for(int cols, int panels, int steps, int most) {
   return best;
 }
 
-// All pixels for the panels [panel_begin, panel_end).
-void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end, bool general) {
+// All pixels for the panels [panel_begin, panel_end); a row of them is cut into `tiles`.
+void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end, int tiles, bool general) {
   const Requantize& q = args.requantize;
-  const int max_pixels = pixels_for(args.cols, panel_end - panel_begin, args.taps * ((args.k + 3) / 4),
-                                    q.residual == nullptr ? kMaxPixels : kMaxPixelsResidual);
-  const int tiles = (args.cols + max_pixels - 1) / max_pixels;
   const int small = args.cols / tiles,
             larger = args.cols % tiles;  // the first `larger` tiles have one pixel more
   Tile t;
@@ -277,15 +274,13 @@ void run_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Args& given) {
   const int panel_begin = args.n_begin / 16, panel_end = (args.n_end + 15) / 16;
   const ptrdiff_t bytes = (panel_end - panel_begin) * conv_int8::panel16_stride(args.taps, args.k, 4);
   const bool general = conv_int8::needs_general_epilogue(args);
-  if (bytes <= kWeightsInL2) {
-    run_panels(args, panel_begin, panel_end, general);
-    return;
-  }
+  const int pixels = pixels_for(args.cols, panel_end - panel_begin, args.taps * ((args.k + 3) / 4),
+                                args.requantize.residual == nullptr ? kMaxPixels : kMaxPixelsResidual);
+  const int tiles = (args.cols + pixels - 1) / pixels;
   const int step =
-      panels_for(pixels_for(args.cols, panel_end - panel_begin, args.taps * ((args.k + 3) / 4), kMaxPixels));
-  for (int p = panel_begin; p < panel_end; p += step) {
-    run_panels(args, p, panel_end - p < step ? panel_end : p + step, general);
-  }
+      bytes <= kWeightsInL2 ? panel_end - panel_begin : panels_for((args.cols + tiles - 1) / tiles);
+  for (int p = panel_begin; p < panel_end; p += step)
+    run_panels(args, p, panel_end - p < step ? panel_end : p + step, tiles, general);
 }
 
 }  // namespace pyruntime
