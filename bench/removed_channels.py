@@ -1,9 +1,9 @@
 """Latency of networks that lost channels against the dense ones, batch 1, in turns.
 
-    python bench/removed_channels.py [--macs 0.5] [--quantize int8] [--threads 2]
+    python bench/removed_channels.py [--macs 0.5] [--round-to 8] [--quantize int8] [--threads 2]
 
-Takes ResNet-20 and VGG-small of bench/models with half of the multiply-accumulates removed, without recovery,
-which does not change what runs. Each turn takes the median of several runs, since the first one after a
+Takes ResNet-20 and VGG-small of bench/models with half of the multiply-accumulates removed, as the rows of
+docs/results.md do (bench/accuracy), without recovery, which does not change what runs. Each turn takes the median of several runs, since the first one after a
 change of network finds the caches full of the other's weights. Prints the medians of the turns and of their
 ratios.
 """
@@ -46,13 +46,15 @@ def milliseconds(run: prt.InferenceSession, image: np.ndarray) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Latency of networks that lost channels.")
     parser.add_argument("--macs", type=float, default=0.5)
+    parser.add_argument("--round-to", type=int, default=8)
     parser.add_argument("--quantize", default="int8")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     image = np.random.default_rng(1).normal(size=(1, 1, 28, 28)).astype(np.float32)
     for network in NETWORKS:
         recipe = {"quantize": options.quantize, "recover": []}
-        removed = {"prune": [f"filter,macs={options.macs},criterion=obs"], **recipe}
+        prune = f"filter,macs={options.macs},criterion=obs,round_to={options.round_to}"
+        removed = {"prune": [prune], **recipe}
         (dense, _), (small, part) = (session(network, words, options.threads) for words in (recipe, removed))
         pairs = np.array([(milliseconds(small, image), milliseconds(dense, image)) for _ in range(ROUNDS)])
         few, all_of = np.median(pairs, axis=0)

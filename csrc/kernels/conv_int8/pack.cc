@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "kernels/conv_int8/panel8.h"
 #include "kernels/conv_int8/panel_rows.h"
 
 namespace pyruntime {
@@ -46,6 +47,25 @@ void pack_rows(const ConvInt8Weights& weights, void* packed) {
 
 size_t packed_bytes_panel16(const ConvInt8Weights& weights) { return panel16_bytes(weights, 4); }
 void pack_panel16(const ConvInt8Weights& weights, void* packed) { fill_panel16(weights, 4, packed); }
+
+size_t packed_bytes_panel16_8(const ConvInt8Weights& weights) { return panel16_bytes(weights, 4); }
+
+void pack_panel16_8(const ConvInt8Weights& weights, void* packed) {
+  fill_panel16(weights, 4, packed);
+  if (!ends_in_panel8(weights.n)) return;
+  const ptrdiff_t panel = panel16_stride(weights.taps, weights.k, 4);
+  const int first = weights.n / 16 * 16;
+  int8_t* to = static_cast<int8_t*>(packed) + weights.n / 16 * panel;
+  std::memset(to, 0, static_cast<size_t>(panel));
+  for (int t = 0; t < weights.taps; ++t) {
+    for (int c = 0; c < weights.k; c += 8, to += 64) {
+      for (int o = first; o < weights.n; ++o) {
+        const int8_t* from = weights.w + (static_cast<ptrdiff_t>(o) * weights.taps + t) * weights.k + c;
+        std::memcpy(to + 8 * (o - first), from, static_cast<size_t>(weights.k - c < 8 ? weights.k - c : 8));
+      }
+    }
+  }
+}
 
 size_t packed_bytes_panel16_k64(const ConvInt8Weights& weights) { return panel16_bytes(weights, 64); }
 void pack_panel16_k64(const ConvInt8Weights& weights, void* packed) { fill_panel16(weights, 64, packed); }

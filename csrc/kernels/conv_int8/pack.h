@@ -6,6 +6,8 @@
 // panel16: [n/16][taps][ceil(k/4)][16 output channels][4 input channels]. The 64 bytes of one k group are one
 // vector of 16 dwords for VPDPBUSD. Missing channels are zero.
 //
+// panel16_8: panel16 whose last panel, if it has at most 8 channels, is as panel8.h says.
+//
 // panel16_mixed: for VPMADDUBSW, which adds pairs of u8 x s8 products with 16-bit saturation. Groups of 4
 // input channels as in panel16; a group in which some pair could saturate is stored in 16 bits, for VPMADDWD,
 // and two groups whose sums cannot saturate when added stand side by side. See MixedPanel.
@@ -52,6 +54,9 @@ void pack_rows(const ConvInt8Weights& weights, void* packed);
 size_t packed_bytes_panel16(const ConvInt8Weights& weights);
 void pack_panel16(const ConvInt8Weights& weights, void* packed);
 
+size_t packed_bytes_panel16_8(const ConvInt8Weights& weights);
+void pack_panel16_8(const ConvInt8Weights& weights, void* packed);
+
 size_t packed_bytes_panel16_mixed(const ConvInt8Weights& weights);
 void pack_panel16_mixed(const ConvInt8Weights& weights, void* packed);
 
@@ -60,6 +65,7 @@ void pack_panel16_k64(const ConvInt8Weights& weights, void* packed);
 
 inline size_t scratch_bytes_rows(const ConvInt8Args&) { return 0; }
 inline size_t scratch_bytes_panel16(const ConvInt8Args&) { return 0; }
+inline size_t scratch_bytes_panel16_8(const ConvInt8Args&) { return 0; }
 inline size_t scratch_bytes_panel16_mixed(const ConvInt8Args& args) {
   return static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4) * sizeof(int32_t);
 }

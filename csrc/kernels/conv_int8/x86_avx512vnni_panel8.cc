@@ -1,0 +1,183 @@
+// A panel of 8 output channels (panel8.h) for tiles of up to 16 pixels: for every tap and every 8 input
+// channels a load of 64 weight bytes, and a broadcast of 8 activation bytes and a VPDPBUSD per pixel. The two
+// sums of a channel stand side by side; those of two pixels are added to one vector, channel by channel.
+#include "kernels/conv_int8/panel8.h"
+
+#include <immintrin.h>
+
+#include "kernels/conv_int8/pack.h"
+#include "kernels/requantize_avx512.h"
+
+namespace pyruntime {
+namespace {
+
+constexpr int kMaxPixels = 16;
+constexpr int kChannels = 8;
+
+// Everything a tile needs; the pointers stand at its first pixel.
+struct Tile {
+  const uint8_t* x;
+  ptrdiff_t x_stride;
+  const int32_t* tap_offset;
+  int taps, steps;  // of 8 channels per tap
+  const int8_t* w;
+  int channel, channels;  // the first, and how many there are
+  uint8_t* y;             // channel 0
+  ptrdiff_t y_stride;
+  const uint8_t* residual;
+  ptrdiff_t residual_stride;
+  const Requantize* requantize;
+  bool general;
+};
+
+// Dwords 2 o and 2 o + 1 hold value o.
+[[gnu::always_inline]] inline __m512i twice(const void* values) {
+  const __m512i order = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  const __m256i eight = _mm256_loadu_si256(static_cast<const __m256i*>(values));
+  return _mm512_permutexvar_epi32(order, _mm512_castsi256_si512(eight));
+}
+
+// Of sums side by side: dword 2 o + i is that of channel o, pixel i.
+[[gnu::always_inline]] inline __m512i add_sides(__m512i a, __m512i b) {
+  const __m512i even = _mm512_mask_shuffle_epi32(a, 0xaaaa, b, _MM_PERM_CCAA);
+  const __m512i odd = _mm512_mask_shuffle_epi32(b, 0x5555, a, _MM_PERM_DDBB);
+  return _mm512_add_epi32(even, odd);
+}
+
+// Four vectors of add_sides, rounded: the bytes of 8 pixels, 8 channels each.
+[[gnu::always_inline]] inline __m512i pack_pixels(const RequantizeVectors& constants, const __m512i (&v)[4]) {
+  const __m512i bytes =
+      requantize_words(constants, _mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]));
+  // A 128-bit lane has two channels of every pixel: they become a word, then the four words of a pixel meet.
+  const __m512i words =
+      _mm512_shuffle_epi8(bytes, _mm512_set4_epi32(0x0f0d0e0c, 0x0b090a08, 0x07050604, 0x03010200));
+  const __m512i order = _mm512_set_epi16(31, 23, 15, 7, 30, 22, 14, 6, 29, 21, 13, 5, 28, 20, 12, 4, 27, 19,
+                                         11, 3, 26, 18, 10, 2, 25, 17, 9, 1, 24, 16, 8, 0);
+  return _mm512_permutexvar_epi16(order, words);
+}
+
+[[gnu::always_inline]] inline __m128i load8(const uint8_t* x) {
+  return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(x));
+}
+
+// sums: of add_sides, for every two pixels.
+template <bool kResidual>
+[[gnu::noinline]] void store_u8(const Tile& tile, const __m512i* sums, int pixels) {
+  const Tile t = tile;  // a store of bytes may change what references refer to
+  const Requantize q = *t.requantize;
+  const RequantizeVectors constants = requantize_vectors(q);
+  const __m512 multiplier = _mm512_castsi512_ps(twice(q.multiplier + t.channel)),
+               offset = _mm512_castsi512_ps(twice(q.offset + t.channel));
+  for (int p = 0; p < pixels; p += 8) {
+    __m512i v[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[p / 2 + i]), multiplier, offset);
+      if (kResidual) {
+        const int a = p + 2 * i < pixels ? p + 2 * i : pixels - 1, b = a + 1 < pixels ? a + 1 : a;
+        const __m128i bytes = _mm_unpacklo_epi8(load8(t.residual + t.channel + a * t.residual_stride),
+                                                load8(t.residual + t.channel + b * t.residual_stride));
+        v[i] = requantize_residual_to_s32(constants, f, bytes);
+      } else {
+        v[i] = _mm512_cvtps_epi32(f);
+      }
+    }
+    const __m512i bytes = pack_pixels(constants, v);
+    uint8_t* y = t.y + t.channel + p * t.y_stride;
+    const int count = pixels - p < 8 ? pixels - p : 8;
+    if (t.y_stride == kChannels && t.channels == kChannels) {
+      _mm512_mask_storeu_epi8(y, _bzhi_u64(~0ull, static_cast<unsigned>(8 * count)), bytes);
+      continue;
+    }
+    alignas(64) uint8_t memory[64];
+    _mm512_store_si512(memory, bytes);
+    const __mmask16 mask = requantize_mask16(t.channels);
+    for (int i = 0; i < count; ++i) _mm_mask_storeu_epi8(y + i * t.y_stride, mask, load8(memory + 8 * i));
+  }
+}
+
+[[gnu::noinline]] void store_general(const Tile& t, const __m512i* sums, int pixels) {
+  for (int p = 0; p < pixels; ++p) {
+    const __m512i sum = _mm512_maskz_compress_epi32(p % 2 == 0 ? 0x5555 : 0xaaaa, sums[p / 2]);
+    const uint8_t* residual = t.residual == nullptr ? nullptr : t.residual + p * t.residual_stride;
+    requantize_store16(*t.requantize, sum, t.channel, t.channels, residual, t.y + p * t.y_stride);
+  }
+}
+
+template <int M>
+void run_tile(const Tile& t) {
+  __m512i acc[M];
+  const __m512i init = _mm512_maskz_mov_epi32(0x5555, twice(t.requantize->acc_init + t.channel));
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) acc[m] = init;
+  const int8_t* w = t.w;
+  const ptrdiff_t s = t.x_stride;
+  for (int tap = 0; tap < t.taps; ++tap) {
+    // One pointer per three pixels: the others are reached as [p + s] and [p + 2 * s].
+    const uint8_t* x[(M + 2) / 3];
+#pragma GCC unroll 6
+    for (int i = 0; i < (M + 2) / 3; ++i) x[i] = t.x + t.tap_offset[tap] + 3 * i * s;
+    for (int step = 0; step < t.steps; ++step, w += 64) {
+      const __m512i weights = _mm512_loadu_si512(w);
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) {
+        int64_t eight;
+        __builtin_memcpy(&eight, x[m / 3] + (m % 3) * s, 8);
+        acc[m] = _mm512_dpbusd_epi32(acc[m], _mm512_set1_epi64(eight), weights);
+        asm("" : "+v"(acc[m]));  // or GCC 12 moves every sum to another register and back, in each step
+      }
+#pragma GCC unroll 6
+      for (int i = 0; i < (M + 2) / 3; ++i) x[i] += 8;
+    }
+  }
+  __m512i sums[kMaxPixels / 2];  // of 8 pixels or 16
+#pragma GCC unroll 8
+  for (int i = 0; i < (M + 7) / 8 * 4; ++i)
+    sums[i] = 2 * i < M ? add_sides(acc[2 * i], acc[2 * i + 1 < M ? 2 * i + 1 : 2 * i]) : sums[0];
+  if (t.general) {
+    store_general(t, sums, M);
+  } else if (t.residual != nullptr) {
+    store_u8<true>(t, sums, M);
+  } else {
+    store_u8<false>(t, sums, M);
+  }
+}
+
+using TileFunction = void (*)(const Tile&);
+constexpr TileFunction kTiles[kMaxPixels] = {
+    run_tile<1>, run_tile<2>,  run_tile<3>,  run_tile<4>,  run_tile<5>,  run_tile<6>,  run_tile<7>,  run_tile<8>,
+    run_tile<9>, run_tile<10>, run_tile<11>, run_tile<12>, run_tile<13>, run_tile<14>, run_tile<15>, run_tile<16>};
+
+}  // namespace
+
+void conv_int8::run_panel8__avx512vnni(const ConvInt8Args& args, const int8_t* w, int channel, bool general) {
+  const Requantize& q = args.requantize;
+  const int tiles = (args.cols + kMaxPixels - 1) / kMaxPixels, small = args.cols / tiles,
+            larger = args.cols % tiles;  // the first `larger` tiles have one pixel more
+  Tile t;
+  t.x_stride = args.x_col_stride;
+  t.tap_offset = args.tap_offset;
+  t.taps = args.taps;
+  t.steps = (args.k + 7) / 8;
+  t.w = w;
+  t.channel = channel;
+  t.channels = args.n - channel;
+  t.y_stride = args.y_col_stride;
+  t.residual_stride = q.residual_col_stride;
+  t.requantize = &q;
+  t.general = general;
+  for (int row = 0; row < args.rows; ++row) {
+    t.x = args.x + row * args.x_row_stride;
+    t.y = static_cast<uint8_t*>(args.y) + row * args.y_row_stride;
+    t.residual = q.residual == nullptr ? nullptr : q.residual + row * q.residual_row_stride;
+    for (int i = 0; i < tiles; ++i) {
+      const int pixels = small + (i < larger ? 1 : 0);
+      kTiles[pixels - 1](t);
+      t.x += pixels * t.x_stride;
+      t.y += pixels * t.y_stride;
+      if (t.residual != nullptr) t.residual += pixels * t.residual_stride;
+    }
+  }
+}
+
+}  // namespace pyruntime
