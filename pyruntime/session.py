@@ -79,6 +79,7 @@ class InferenceSession:
         self._profiling = options.enable_profiling
         self._inputs = [_node_arg(program, name) for name in program.inputs]
         self._outputs = [_node_arg(program, name) for name in program.outputs]
+        self._input_names, self._output_names = list(program.inputs), list(program.outputs)
         isa = resolve_isa(options.isa)
         try:
             self._core = _core.Session(
@@ -130,7 +131,7 @@ class InferenceSession:
         exactly the declared dtype and a shape that fits; nothing is copied or converted. Raises DataError
         otherwise.
         """
-        names = [output.name for output in self._outputs]
+        names = self._output_names
         wanted = names if output_names is None else list(output_names)
         for name in wanted:
             if name not in names:
@@ -140,7 +141,7 @@ class InferenceSession:
             results = self._core.run(arrays)
         except _core.CoreError as error:
             raise DataError(f"{self._label}: {error}") from None
-        return [results[names.index(name)] for name in wanted]
+        return results if output_names is None else [results[names.index(name)] for name in wanted]
 
     def kernels(self) -> list[dict[str, Any]]:
         """What runs where: one dict per node with `node, op, kernel, isa, precision, bytes` (bytes of packed
@@ -158,7 +159,7 @@ class InferenceSession:
         return self._core.profile()
 
     def _check_feed(self, feed: Mapping[str, Any]) -> list[npt.NDArray[Any]]:
-        names = [argument.name for argument in self._inputs]
+        names = self._input_names
         for name in feed:
             if name not in names:
                 raise DataError(f"input {name!r} does not exist; the model has {_quoted(names)}")
@@ -272,36 +273,51 @@ def _node_arg(program: Program, name: str) -> NodeArg:
 
 def _check_input(argument: NodeArg, given: Any, symbols: dict[str, tuple[int, str]]) -> npt.NDArray[Any]:
     """`given` as an array that the core may read in place, or a DataError that says what was expected."""
-    expected = f"input {argument.name!r}: expected {argument.dtype.name} {_shape_text(argument.shape)}"
-    array: npt.NDArray[Any] = given
-    if not isinstance(given, np.ndarray):
-        if not hasattr(given, "__dlpack__"):
-            raise DataError(f"{expected}, got {type(given).__name__}; pass a NumPy array or a DLPack object")
-        try:
-            array = np.from_dlpack(given)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{expected}, got a DLPack object NumPy cannot read: {str(error).splitlines()[0]}"
-            ) from None
-    got = f"got {array.dtype.name if array.dtype.isnative else array.dtype} {_shape_text(list(array.shape))}"
+    # The texts are made for errors alone: the names of dtypes take longer than a small layer.
+    array: npt.NDArray[Any] = given if isinstance(given, np.ndarray) else _from_dlpack(argument, given)
     if array.dtype != argument.dtype:
-        raise DataError(f"{expected}, {got}; convert it with .astype(numpy.{argument.dtype.name})")
+        raise DataError(f"{_mismatch(argument, array)}; convert it with .astype(numpy.{argument.dtype.name})")
     if len(array.shape) != len(argument.shape):
-        raise DataError(f"{expected}, {got}")
+        raise DataError(_mismatch(argument, array))
     for axis, (want, have) in enumerate(zip(argument.shape, array.shape, strict=True)):
         if isinstance(want, int):
             if have != want:
-                raise DataError(f"{expected}, {got}")
+                raise DataError(_mismatch(argument, array))
         elif want in symbols and symbols[want][0] != have:
             size, other = symbols[want]
-            raise DataError(f"{expected}, {got}; axis {axis} ({want}) is {size} in input {other!r}")
+            raise DataError(
+                f"{_mismatch(argument, array)}; axis {axis} ({want}) is {size} in input {other!r}"
+            )
         else:
             symbols[want] = (have, argument.name)
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
         raise DataError(
-            f"{expected}, {got} that is not contiguous (or not aligned); pass numpy.ascontiguousarray(x)"
+            f"{_mismatch(argument, array)} that is not contiguous (or not aligned); "
+            "pass numpy.ascontiguousarray(x)"
         )
     return array
+
+
+def _from_dlpack(argument: NodeArg, given: Any) -> npt.NDArray[Any]:
+    if not hasattr(given, "__dlpack__"):
+        raise DataError(
+            f"{_expected(argument)}, got {type(given).__name__}; pass a NumPy array or a DLPack object"
+        )
+    try:
+        return np.from_dlpack(given)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{_expected(argument)}, got a DLPack object NumPy cannot read: {reason}") from None
+
+
+def _expected(argument: NodeArg) -> str:
+    return f"input {argument.name!r}: expected {argument.dtype.name} {_shape_text(argument.shape)}"
+
+
+def _mismatch(argument: NodeArg, array: npt.NDArray[Any]) -> str:
+    dtype = array.dtype.name if array.dtype.isnative else array.dtype
+    return f"{_expected(argument)}, got {dtype} {_shape_text(list(array.shape))}"
 
 
 def _shape_text(shape: Sequence[int | str]) -> str:

@@ -82,8 +82,12 @@ ROWS = [
     Row("75 % of the weights", RESNET_VGG, pruned("weight=0.75"), limit=1.0),
     Row("2:4", RESNET_VGG, pruned("2:4"), limit=0.7),
     Row("50 % of the 1x4 blocks", RESNET_VGG, pruned("block4=0.5"), limit=0.7),
-    Row("30 % of the MACs removed", RESNET_VGG, pruned("filter,macs=0.3,criterion=obs,round_to=8"), limit=0.7),
-    Row("50 % of the MACs removed", RESNET_VGG, pruned("filter,macs=0.5,criterion=obs,round_to=8"), limit=2.0),
+    Row(
+        "30 % of the MACs removed", RESNET_VGG, pruned("filter,macs=0.3,criterion=obs,round_to=8"), limit=0.7
+    ),
+    Row(
+        "50 % of the MACs removed", RESNET_VGG, pruned("filter,macs=0.5,criterion=obs,round_to=8"), limit=2.0
+    ),
     Row("int8, smoothed", ("transformer",), quantized("int8", ("smooth", *ROUNDING)), limit=0.5),
     Row(
         "50 % of the weights, int8",

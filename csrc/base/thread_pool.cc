@@ -152,6 +152,16 @@ struct ThreadPool::Impl {
     for (int i = 0; i < workers; ++i) threads.emplace_back([this, i, seen] { work(i + 1, seen); });
   }
 
+  // Publishes job `job` with so many tasks. By the holder of `callers`.
+  void publish(uint32_t job, uint32_t tasks) {
+    ticket.store((static_cast<uint64_t>(job) << 32) | tasks);
+    if (sleeping.load() == 0) return;
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+    }
+    wake.notify_all();
+  }
+
   void shut_down() {
     {
       std::lock_guard<std::mutex> lock(mutex);
@@ -185,19 +195,21 @@ void ThreadPool::run(int tasks, TaskRef f) {
   while (tasks > 0) f(--tasks, 0);
 }
 
+void ThreadPool::wake() {
+  if (impl_->sleeping.load() == 0 || impl_->pid != getpid()) return;
+  std::unique_lock<std::mutex> turn(impl_->callers, std::try_to_lock);
+  if (!turn.owns_lock()) return;
+  // A job without tasks: workers find nothing to claim and spin for the next one.
+  impl_->publish(Impl::generation(impl_->ticket.load(std::memory_order_relaxed)) + 1, 0);
+}
+
 void ThreadPool::run_together(int tasks, const TaskRef& f) {
   Impl& pool = *impl_;
   if (pool.threads.empty()) pool.start(num_threads_ - 1);
   pool.task = &f;
   pool.unfinished.store(tasks, std::memory_order_relaxed);
   const uint32_t job = Impl::generation(pool.ticket.load(std::memory_order_relaxed)) + 1;
-  pool.ticket.store((static_cast<uint64_t>(job) << 32) | static_cast<uint32_t>(tasks));
-  if (pool.sleeping.load() > 0) {
-    {
-      std::lock_guard<std::mutex> lock(pool.mutex);
-    }
-    pool.wake.notify_all();
-  }
+  pool.publish(job, static_cast<uint32_t>(tasks));
   pool.claim(job, 0);
   while (pool.unfinished.load(std::memory_order_acquire) != 0) pause();
 }

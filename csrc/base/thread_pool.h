@@ -45,6 +45,10 @@ class ThreadPool {
     run(tasks, TaskRef(f));
   }
 
+  // Wakes workers that sleep and returns at once: who is about to do some work alone first, and then share
+  // more, need not wait for them then. Does nothing while they serve another caller.
+  void wake();
+
  private:
   struct Impl;
   void run(int tasks, TaskRef f);

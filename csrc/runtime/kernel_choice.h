@@ -34,7 +34,7 @@ inline int tasks_for_cycles(double cycles, int num_threads) {
   const double want = cycles / kCyclesPerTask;
   if (want >= most) return static_cast<int>(most);
   if (want >= num_threads) return static_cast<int>(want) / num_threads * num_threads;
-  constexpr double kCyclesToShare = 12e3;
+  constexpr double kCyclesToShare = 4e3;
   return cycles > kCyclesToShare ? num_threads : 1;
 }
 

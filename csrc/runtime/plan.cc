@@ -1,5 +1,6 @@
 #include "runtime/plan.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 
@@ -57,6 +58,8 @@ Plan::Plan(const Program& program, const Operators& operators, const std::vector
            const PlanOptions& options, WeightCache* cache, ThreadPool* pool)
     : num_threads_(options.num_threads) {
   PlanBuilder(*this, program, operators, options, cache, pool).build(input_shapes);
+  const auto is_shared = [](const PlanStep& step) { return step.step.tasks > 1; };
+  wakes_ = std::any_of(steps_.begin(), steps_.end(), is_shared) && !is_shared(steps_.front());
   const size_t bytes = arena_bytes_ + scratch_stride_ * static_cast<size_t>(num_threads_);
   if (bytes > physical_memory())
     throw Error("a run needs " + std::to_string(bytes) + " bytes of working memory, more than there is");
@@ -118,6 +121,7 @@ void Plan::run(const void* const* inputs, void* const* outputs, ThreadPool& pool
   context.scratch_stride = scratch_stride_;
   std::atomic<const std::string*> failure{nullptr};
   context.failure = &failure;
+  if (wakes_) pool.wake();
   {
     const FlushSubnormals flush;
     using Clock = std::chrono::steady_clock;

@@ -61,6 +61,7 @@ class Plan {
   std::vector<AlignedBuffer> constants_;  // constants kept in another layout
   size_t arena_bytes_ = 0, scratch_stride_ = 0;
   int num_threads_ = 1;
+  bool wakes_ = false;  // the first step is for one thread, a later one for several
 
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Workspace>> free_;
