@@ -172,6 +172,16 @@ class TestRow:
             cols = (1, 2, 4, 7, 9, 14, 17)[n % 7]
             self.check(row, Problem(rng, 1, cols, n, 12, epilogue=EPILOGUES[n % 5]))
 
+    @pytest.mark.parametrize("epilogue", EPILOGUES)
+    def test_few_output_channels(self, row: dict[str, Any], epilogue: str) -> None:
+        """Panels of 8 channels: tiles of every size, results with and without room between the pixels."""
+        rng = np.random.default_rng(15)
+        for n in (1, 5, 8, 9, 16, 19, 24, 25, 40):
+            for cols in range(1, 18):
+                k = (3, 8, 12, 16, 20, 40)[(n + cols) % 6]
+                p = Problem(rng, 2, cols, n, k, size=1 + 2 * (cols % 2), extra=k % 3, epilogue=epilogue)
+                self.check(row, p, y_extra=cols % 2)
+
     def test_input_channels(self, row: dict[str, Any]) -> None:
         rng = np.random.default_rng(3)
         for k in range(1, 131):
@@ -237,6 +247,15 @@ class TestRow:
         for begin in range(0, 150, 64):
             bounds = {"n_begin": begin // block * block, "n_end": min(150, (begin + 64) // block * block)}
             self.check(row, p, **bounds)
+
+    def test_split_of_few_channels(self, row: dict[str, Any]) -> None:
+        rng = np.random.default_rng(16)
+        block = row["n_block"]
+        for n, k in ((24, 16), (24, 12), (20, 40), (40, 24)):
+            p = Problem(rng, 2, 11, n, k, size=3, epilogue="residual")
+            for begin, end in ((0, 16), (16, n)):
+                if begin % block == 0 and (end % block == 0 or end == n):
+                    self.check(row, p, n_begin=begin, n_end=end)
 
     def test_narrow_channel_split(self, row: dict[str, Any]) -> None:
         """Few pixels take up to eight panels at once; none of them may touch channels behind n_end."""

@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,17 @@ def test_runs_after_fork() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_runs_after_a_pause() -> None:
+    """Workers that went to sleep are woken when a run begins, which may itself begin on one thread."""
+    b, program = network(4)
+    session = core_session(program, threads=3)
+    feed = [b.feed(N=4)[name] for name in program.inputs]
+    before = [y.tobytes() for y in session.run(feed)]
+    for _ in range(20):
+        time.sleep(0.002)  # they spin for 50 us
+        assert before == [y.tobytes() for y in session.run(feed)]
 
 
 def test_subnormals_are_flushed_and_the_mode_is_restored() -> None:

@@ -48,20 +48,29 @@ void pack_rows(const ConvInt8Weights& weights, void* packed) {
 size_t packed_bytes_panel16(const ConvInt8Weights& weights) { return panel16_bytes(weights, 4); }
 void pack_panel16(const ConvInt8Weights& weights, void* packed) { fill_panel16(weights, 4, packed); }
 
-size_t packed_bytes_panel16_8(const ConvInt8Weights& weights) { return panel16_bytes(weights, 4); }
+size_t packed_bytes_panel16_8(const ConvInt8Weights& weights) {
+  const int first = first_of_panel8(weights.n, weights.k);
+  const ptrdiff_t panels = (first + 15) / 16, narrow = (weights.n - first + 7) / 8;
+  return static_cast<size_t>(panels * panel16_stride(weights.taps, weights.k, 4) +
+                             narrow * panel8_stride(weights.taps, weights.k));
+}
 
 void pack_panel16_8(const ConvInt8Weights& weights, void* packed) {
-  fill_panel16(weights, 4, packed);
-  if (!ends_in_panel8(weights.n)) return;
-  const ptrdiff_t panel = panel16_stride(weights.taps, weights.k, 4);
-  const int first = weights.n / 16 * 16;
-  int8_t* to = static_cast<int8_t*>(packed) + weights.n / 16 * panel;
-  std::memset(to, 0, static_cast<size_t>(panel));
-  for (int t = 0; t < weights.taps; ++t) {
-    for (int c = 0; c < weights.k; c += 8, to += 64) {
-      for (int o = first; o < weights.n; ++o) {
-        const int8_t* from = weights.w + (static_cast<ptrdiff_t>(o) * weights.taps + t) * weights.k + c;
-        std::memcpy(to + 8 * (o - first), from, static_cast<size_t>(weights.k - c < 8 ? weights.k - c : 8));
+  const int first = first_of_panel8(weights.n, weights.k);
+  ConvInt8Weights wide = weights;
+  wide.n = first;
+  fill_panel16(wide, 4, packed);
+  int8_t* panel = static_cast<int8_t*>(packed) + panel16_bytes(wide, 4);
+  std::memset(panel, 0, packed_bytes_panel16_8(weights) - panel16_bytes(wide, 4));
+  for (int o = first; o < weights.n; o += 8, panel += panel8_stride(weights.taps, weights.k)) {
+    int8_t* to = panel;
+    for (int t = 0; t < weights.taps; ++t) {
+      for (int c = 0; c < weights.k; c += 8, to += 64) {
+        const size_t bytes = static_cast<size_t>(weights.k - c < 8 ? weights.k - c : 8);
+        for (int i = 0; i < 8 && o + i < weights.n; ++i) {
+          const ptrdiff_t row = static_cast<ptrdiff_t>(o + i) * weights.taps + t;
+          std::memcpy(to + 8 * i, weights.w + row * weights.k + c, bytes);
+        }
       }
     }
   }

@@ -6,7 +6,7 @@
 // panel16: [n/16][taps][ceil(k/4)][16 output channels][4 input channels]. The 64 bytes of one k group are one
 // vector of 16 dwords for VPDPBUSD. Missing channels are zero.
 //
-// panel16_8: panel16 whose last panel, if it has at most 8 channels, is as panel8.h says.
+// panel16_8: panel16, whose last channels may be in panels of 8 (panel8.h).
 //
 // panel16_mixed: for VPMADDUBSW, which adds pairs of u8 x s8 products with 16-bit saturation. Groups of 4
 // input channels as in panel16; a group in which some pair could saturate is stored in 16 bits, for VPMADDWD,

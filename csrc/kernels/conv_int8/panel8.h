@@ -1,8 +1,9 @@
-// The last panel of packing panel16 where it has at most 8 channels: 8 input channels of each in place of 4 of
-// 16, so that no half of a vector is multiplied by zero.
+// Panels of 8 output channels for AVX-512: the few channels of narrow layers, and the last ones of others.
+// They take 8 input channels of each in place of 4 of 16. So no half of a vector is multiplied by zero, and
+// one broadcast of activations serves all vectors of up to 24 channels.
 //
-// [taps][ceil(k / 8)][8 output channels][8 input channels]: a vector of VPDPBUSD, whose accumulators are two
-// sums of every channel side by side.
+// [panel][taps][ceil(k / 8)][8 output channels][8 input channels]: a vector of VPDPBUSD, whose accumulators
+// are two sums of every channel side by side.
 #pragma once
 
 #include "kernels/conv_int8/conv_int8.h"
@@ -10,11 +11,24 @@
 namespace pyruntime {
 namespace conv_int8 {
 
-[[gnu::always_inline]] static inline bool ends_in_panel8(int n) { return n % 16 > 0 && n % 16 <= 8; }
+// The first channel in panels of 8; n if there is none.
+[[gnu::always_inline]] static inline int first_of_panel8(int n, int k) {
+  // With an odd number of groups of 4 input channels, 8 outputs are no better off than 16 would be.
+  constexpr int kManyChannels = 36;
+  const bool whole_steps = (k + 3) / 4 % 2 == 0 || k >= kManyChannels;
+  if (n <= 8 || (n <= 24 && whole_steps)) return 0;
+  return n % 16 > 0 && n % 16 <= 8 ? n / 16 * 16 : n;
+}
 
-// All pixels for the channels from `channel` on, the first of that panel, whose weights are at `w`; `general`
-// says that the fast epilogue would not do.
-void run_panel8__avx512vnni(const ConvInt8Args& args, const int8_t* w, int channel, bool general);
+// Bytes from one panel to the next; no multiple of 4 KB, as panel16_stride.
+[[gnu::always_inline]] static inline ptrdiff_t panel8_stride(int taps, int k) {
+  const ptrdiff_t bytes = static_cast<ptrdiff_t>(taps) * ((k + 7) / 8) * 64;
+  return bytes % 4096 == 0 ? bytes + 64 : bytes;
+}
+
+// All pixels for the channels [begin, end), at most 24, whose panels start at `w`; `general` says that the
+// fast epilogue would not do.
+void run_panel8__avx512vnni(const ConvInt8Args& args, const int8_t* w, int begin, int end, bool general);
 
 }  // namespace conv_int8
 }  // namespace pyruntime

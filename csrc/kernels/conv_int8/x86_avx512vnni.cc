@@ -272,8 +272,9 @@ void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end, int ti
 void run_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Args& given) {
   if (given.rows <= 0 || given.cols <= 0) return;
   const ConvInt8Args args = conv_int8::flatten(given);
-  const bool narrow = args.n_end == args.n && conv_int8::ends_in_panel8(args.n);
-  const int panel_begin = args.n_begin / 16, panel_end = (args.n_end + 15) / 16 - (narrow ? 1 : 0);
+  const int narrow = conv_int8::first_of_panel8(args.n, args.k);  // from here on, panels of 8 channels
+  const int panel_begin = args.n_begin / 16,
+            panel_end = ((args.n_end < narrow ? args.n_end : narrow) + 15) / 16;
   const ptrdiff_t bytes = (panel_end - panel_begin) * conv_int8::panel16_stride(args.taps, args.k, 4);
   const bool general = conv_int8::needs_general_epilogue(args);
   const int pixels = pixels_for(args.cols, panel_end - panel_begin, args.taps * ((args.k + 3) / 4),
@@ -283,11 +284,12 @@ void run_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Args& given) {
       bytes <= kWeightsInL2 ? panel_end - panel_begin : panels_for((args.cols + tiles - 1) / tiles);
   for (int p = panel_begin; p < panel_end; p += step)
     run_panels(args, p, panel_end - p < step ? panel_end : p + step, tiles, general);
-  if (narrow) {
-    const ptrdiff_t stride = conv_int8::panel16_stride(args.taps, args.k, 4);
-    const int8_t* w = static_cast<const int8_t*>(args.w) + panel_end * stride;
-    conv_int8::run_panel8__avx512vnni(args, w, 16 * panel_end, general);
-  }
+  if (args.n_end <= narrow) return;
+  const int begin = args.n_begin > narrow ? args.n_begin : narrow;
+  const int8_t* w = static_cast<const int8_t*>(args.w) +
+                    narrow / 16 * conv_int8::panel16_stride(args.taps, args.k, 4) +
+                    (begin - narrow) / 8 * conv_int8::panel8_stride(args.taps, args.k);
+  conv_int8::run_panel8__avx512vnni(args, w, begin, args.n_end, general);
 }
 
 }  // namespace pyruntime

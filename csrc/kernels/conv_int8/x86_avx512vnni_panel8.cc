@@ -1,18 +1,18 @@
-// A panel of 8 output channels (panel8.h) for tiles of up to 16 pixels: for every tap and every 8 input
-// channels a load of 64 weight bytes, and a broadcast of 8 activation bytes and a VPDPBUSD per pixel. The two
-// sums of a channel stand side by side; those of two pixels are added to one vector, channel by channel.
-#include "kernels/conv_int8/panel8.h"
-
+// Panels of 8 output channels (panel8.h). A tile is M pixels x NV panels: for every tap and every 8 input
+// channels NV loads of 64 weight bytes, M broadcasts of 8 activation bytes, M * NV VPDPBUSD. The two sums of
+// a channel stand side by side; those of two pixels are added to one vector, channel by channel.
 #include <immintrin.h>
 
 #include "kernels/conv_int8/pack.h"
+#include "kernels/conv_int8/panel8.h"
 #include "kernels/requantize_avx512.h"
 
 namespace pyruntime {
 namespace {
 
-constexpr int kMaxPixels = 16;
 constexpr int kChannels = 8;
+constexpr int kMaxPanels = 3;
+constexpr int kMaxPixels[kMaxPanels] = {16, 14, 8};  // of a tile, by its panels
 
 // Everything a tile needs; the pointers stand at its first pixel.
 struct Tile {
@@ -21,6 +21,7 @@ struct Tile {
   const int32_t* tap_offset;
   int taps, steps;  // of 8 channels per tap
   const int8_t* w;
+  ptrdiff_t w_stride;
   int channel, channels;  // the first, and how many there are
   uint8_t* y;             // channel 0
   ptrdiff_t y_stride;
@@ -60,99 +61,173 @@ struct Tile {
   return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(x));
 }
 
-// sums: of add_sides, for every two pixels.
-template <bool kResidual>
-[[gnu::noinline]] void store_u8(const Tile& tile, const __m512i* sums, int pixels) {
-  const Tile t = tile;  // a store of bytes may change what references refer to
-  const Requantize q = *t.requantize;
-  const RequantizeVectors constants = requantize_vectors(q);
-  const __m512 multiplier = _mm512_castsi512_ps(twice(q.multiplier + t.channel)),
-               offset = _mm512_castsi512_ps(twice(q.offset + t.channel));
-  for (int p = 0; p < pixels; p += 8) {
-    __m512i v[4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[p / 2 + i]), multiplier, offset);
-      if (kResidual) {
-        const int a = p + 2 * i < pixels ? p + 2 * i : pixels - 1, b = a + 1 < pixels ? a + 1 : a;
-        const __m128i bytes = _mm_unpacklo_epi8(load8(t.residual + t.channel + a * t.residual_stride),
-                                                load8(t.residual + t.channel + b * t.residual_stride));
-        v[i] = requantize_residual_to_s32(constants, f, bytes);
-      } else {
-        v[i] = _mm512_cvtps_epi32(f);
-      }
+// The sums of a tile, added: [panel][two pixels].
+struct Sums {
+  alignas(64) __m512i of[kMaxPanels][8];
+};
+
+// The panels p, and p + 1 if there is one, of 8 pixels.
+struct Bytes {
+  __m512i of[2];
+};
+
+[[gnu::always_inline]] inline void store_bytes(const Tile& t, const Bytes& bytes, int panel, int panels,
+                                               int pixel, int count) {
+  const int channels = t.channels - kChannels * panel;
+  uint8_t* y = t.y + t.channel + kChannels * panel + pixel * t.y_stride;
+  const __mmask16 mask = requantize_mask16(channels < 8 * panels ? channels : 8 * panels);
+  if (panels == 2) {
+    // Of pixels 0, 2, 4, 6, then of 1, 3, 5, 7: the bytes of both panels side by side.
+    alignas(64) uint8_t memory[128];
+    _mm512_store_si512(memory, _mm512_unpacklo_epi64(bytes.of[0], bytes.of[1]));
+    _mm512_store_si512(memory + 64, _mm512_unpackhi_epi64(bytes.of[0], bytes.of[1]));
+    for (int i = 0; i < count; ++i) {
+      const __m128i* of_pixel = reinterpret_cast<const __m128i*>(memory + 16 * (i / 2) + 64 * (i % 2));
+      _mm_mask_storeu_epi8(y + i * t.y_stride, mask, _mm_load_si128(of_pixel));
     }
-    const __m512i bytes = pack_pixels(constants, v);
-    uint8_t* y = t.y + t.channel + p * t.y_stride;
-    const int count = pixels - p < 8 ? pixels - p : 8;
-    if (t.y_stride == kChannels && t.channels == kChannels) {
-      _mm512_mask_storeu_epi8(y, _bzhi_u64(~0ull, static_cast<unsigned>(8 * count)), bytes);
-      continue;
-    }
+  } else if (t.y_stride == kChannels && channels == kChannels) {
+    _mm512_mask_storeu_epi8(y, _bzhi_u64(~0ull, static_cast<unsigned>(8 * count)), bytes.of[0]);
+  } else {
     alignas(64) uint8_t memory[64];
-    _mm512_store_si512(memory, bytes);
-    const __mmask16 mask = requantize_mask16(t.channels);
+    _mm512_store_si512(memory, bytes.of[0]);
     for (int i = 0; i < count; ++i) _mm_mask_storeu_epi8(y + i * t.y_stride, mask, load8(memory + 8 * i));
   }
 }
 
-[[gnu::noinline]] void store_general(const Tile& t, const __m512i* sums, int pixels) {
-  for (int p = 0; p < pixels; ++p) {
-    const __m512i sum = _mm512_maskz_compress_epi32(p % 2 == 0 ? 0x5555 : 0xaaaa, sums[p / 2]);
-    const uint8_t* residual = t.residual == nullptr ? nullptr : t.residual + p * t.residual_stride;
-    requantize_store16(*t.requantize, sum, t.channel, t.channels, residual, t.y + p * t.y_stride);
+template <bool kResidual>
+[[gnu::noinline]] void store_u8(const Tile& tile, const Sums& sums, int pixels, int panels) {
+  const Tile t = tile;  // a store of bytes may change what references refer to
+  const Requantize q = *t.requantize;
+  const RequantizeVectors constants = requantize_vectors(q);
+  for (int first = 0; first < panels; first += 2) {
+    const int together = panels - first < 2 ? 1 : 2;
+    for (int p = 0; p < pixels; p += 8) {
+      Bytes bytes;
+      for (int j = 0; j < together; ++j) {
+        const int channel = t.channel + kChannels * (first + j);
+        const __m512 multiplier = _mm512_castsi512_ps(twice(q.multiplier + channel)),
+                     offset = _mm512_castsi512_ps(twice(q.offset + channel));
+        __m512i v[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+          const __m512i sum = sums.of[first + j][p / 2 + i];
+          const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), multiplier, offset);
+          if (kResidual) {
+            const int a = p + 2 * i < pixels ? p + 2 * i : pixels - 1, b = a + 1 < pixels ? a + 1 : a;
+            const __m128i both = _mm_unpacklo_epi8(load8(t.residual + channel + a * t.residual_stride),
+                                                   load8(t.residual + channel + b * t.residual_stride));
+            v[i] = requantize_residual_to_s32(constants, f, both);
+          } else {
+            v[i] = _mm512_cvtps_epi32(f);
+          }
+        }
+        bytes.of[j] = pack_pixels(constants, v);
+      }
+      store_bytes(t, bytes, first, together, p, pixels - p < 8 ? pixels - p : 8);
+    }
   }
 }
 
-template <int M>
-void run_tile(const Tile& t) {
-  __m512i acc[M];
-  const __m512i init = _mm512_maskz_mov_epi32(0x5555, twice(t.requantize->acc_init + t.channel));
+[[gnu::noinline]] void store_general(const Tile& t, const Sums& sums, int pixels, int panels) {
+  for (int j = 0; j < panels; ++j) {
+    for (int p = 0; p < pixels; ++p) {
+      const __m512i sum = _mm512_maskz_compress_epi32(p % 2 == 0 ? 0x5555 : 0xaaaa, sums.of[j][p / 2]);
+      const uint8_t* residual = t.residual == nullptr ? nullptr : t.residual + p * t.residual_stride;
+      const int left = t.channels - kChannels * j;
+      requantize_store16(*t.requantize, sum, t.channel + kChannels * j, left < kChannels ? left : kChannels,
+                         residual, t.y + p * t.y_stride);
+    }
+  }
+}
+
+// Products of 8 channels.
+template <int M, int NV>
+[[gnu::always_inline]] inline void add_products(const Tile& t, const int8_t* w,
+                                                const uint8_t* const (&x)[(M + 2) / 3], ptrdiff_t offset,
+                                                __m512i (&acc)[M][NV]) {
+  __m512i weights[NV];
+#pragma GCC unroll 3
+  for (int j = 0; j < NV; ++j) weights[j] = _mm512_loadu_si512(w + j * t.w_stride);
 #pragma GCC unroll 16
-  for (int m = 0; m < M; ++m) acc[m] = init;
+  for (int m = 0; m < M; ++m) {
+    int64_t eight;
+    __builtin_memcpy(&eight, x[m / 3] + (m % 3) * t.x_stride + offset, 8);
+    const __m512i value = _mm512_set1_epi64(eight);
+#pragma GCC unroll 3
+    for (int j = 0; j < NV; ++j) {
+      acc[m][j] = _mm512_dpbusd_epi32(acc[m][j], value, weights[j]);
+      asm("" : "+v"(acc[m][j]));  // or GCC 12 moves every sum to another register and back, in each step
+    }
+  }
+}
+
+template <int M, int NV>
+void run_tile(const Tile& given) {
+  const Tile t = given;
+  __m512i acc[M][NV];
+#pragma GCC unroll 3
+  for (int j = 0; j < NV; ++j) {
+    const __m512i init =
+        _mm512_maskz_mov_epi32(0x5555, twice(t.requantize->acc_init + t.channel + kChannels * j));
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) acc[m][j] = init;
+  }
   const int8_t* w = t.w;
-  const ptrdiff_t s = t.x_stride;
   for (int tap = 0; tap < t.taps; ++tap) {
     // One pointer per three pixels: the others are reached as [p + s] and [p + 2 * s].
     const uint8_t* x[(M + 2) / 3];
 #pragma GCC unroll 6
-    for (int i = 0; i < (M + 2) / 3; ++i) x[i] = t.x + t.tap_offset[tap] + 3 * i * s;
-    for (int step = 0; step < t.steps; ++step, w += 64) {
-      const __m512i weights = _mm512_loadu_si512(w);
-#pragma GCC unroll 16
-      for (int m = 0; m < M; ++m) {
-        int64_t eight;
-        __builtin_memcpy(&eight, x[m / 3] + (m % 3) * s, 8);
-        acc[m] = _mm512_dpbusd_epi32(acc[m], _mm512_set1_epi64(eight), weights);
-        asm("" : "+v"(acc[m]));  // or GCC 12 moves every sum to another register and back, in each step
-      }
+    for (int i = 0; i < (M + 2) / 3; ++i) x[i] = t.x + t.tap_offset[tap] + 3 * i * t.x_stride;
+    int step = 0;
+    for (; step + 2 <= t.steps; step += 2, w += 128) {
+      add_products<M, NV>(t, w, x, 0, acc);
+      add_products<M, NV>(t, w + 64, x, 8, acc);
 #pragma GCC unroll 6
-      for (int i = 0; i < (M + 2) / 3; ++i) x[i] += 8;
+      for (int i = 0; i < (M + 2) / 3; ++i) x[i] += 16;
+    }
+    if (step < t.steps) {
+      add_products<M, NV>(t, w, x, 0, acc);
+      w += 64;
     }
   }
-  __m512i sums[kMaxPixels / 2];  // of 8 pixels or 16
+  Sums sums;
+#pragma GCC unroll 3
+  for (int j = 0; j < NV; ++j) {
 #pragma GCC unroll 8
-  for (int i = 0; i < (M + 7) / 8 * 4; ++i)
-    sums[i] = 2 * i < M ? add_sides(acc[2 * i], acc[2 * i + 1 < M ? 2 * i + 1 : 2 * i]) : sums[0];
+    for (int i = 0; i < (M + 7) / 8 * 4; ++i) {  // what belongs to no pixel is not stored
+      const int a = 2 * i < M ? 2 * i : 0, b = 2 * i + 1 < M ? 2 * i + 1 : a;
+      sums.of[j][i] = add_sides(acc[a][j], acc[b][j]);
+    }
+  }
   if (t.general) {
-    store_general(t, sums, M);
+    store_general(given, sums, M, NV);
   } else if (t.residual != nullptr) {
-    store_u8<true>(t, sums, M);
+    store_u8<true>(given, sums, M, NV);
   } else {
-    store_u8<false>(t, sums, M);
+    store_u8<false>(given, sums, M, NV);
   }
 }
 
 using TileFunction = void (*)(const Tile&);
-constexpr TileFunction kTiles[kMaxPixels] = {
-    run_tile<1>, run_tile<2>,  run_tile<3>,  run_tile<4>,  run_tile<5>,  run_tile<6>,  run_tile<7>,  run_tile<8>,
-    run_tile<9>, run_tile<10>, run_tile<11>, run_tile<12>, run_tile<13>, run_tile<14>, run_tile<15>, run_tile<16>};
+
+// [panels - 1][pixels - 1]
+constexpr TileFunction kTiles[kMaxPanels][16] = {
+    {run_tile<1, 1>, run_tile<2, 1>, run_tile<3, 1>, run_tile<4, 1>, run_tile<5, 1>, run_tile<6, 1>,
+     run_tile<7, 1>, run_tile<8, 1>, run_tile<9, 1>, run_tile<10, 1>, run_tile<11, 1>, run_tile<12, 1>,
+     run_tile<13, 1>, run_tile<14, 1>, run_tile<15, 1>, run_tile<16, 1>},
+    {run_tile<1, 2>, run_tile<2, 2>, run_tile<3, 2>, run_tile<4, 2>, run_tile<5, 2>, run_tile<6, 2>,
+     run_tile<7, 2>, run_tile<8, 2>, run_tile<9, 2>, run_tile<10, 2>, run_tile<11, 2>, run_tile<12, 2>,
+     run_tile<13, 2>, run_tile<14, 2>},
+    {run_tile<1, 3>, run_tile<2, 3>, run_tile<3, 3>, run_tile<4, 3>, run_tile<5, 3>, run_tile<6, 3>,
+     run_tile<7, 3>, run_tile<8, 3>}};
 
 }  // namespace
 
-void conv_int8::run_panel8__avx512vnni(const ConvInt8Args& args, const int8_t* w, int channel, bool general) {
+void conv_int8::run_panel8__avx512vnni(const ConvInt8Args& args, const int8_t* w, int begin, int end,
+                                       bool general) {
   const Requantize& q = args.requantize;
-  const int tiles = (args.cols + kMaxPixels - 1) / kMaxPixels, small = args.cols / tiles,
+  const int panels = (end - begin + kChannels - 1) / kChannels, most = kMaxPixels[panels - 1];
+  const int tiles = (args.cols + most - 1) / most, small = args.cols / tiles,
             larger = args.cols % tiles;  // the first `larger` tiles have one pixel more
   Tile t;
   t.x_stride = args.x_col_stride;
@@ -160,8 +235,9 @@ void conv_int8::run_panel8__avx512vnni(const ConvInt8Args& args, const int8_t* w
   t.taps = args.taps;
   t.steps = (args.k + 7) / 8;
   t.w = w;
-  t.channel = channel;
-  t.channels = args.n - channel;
+  t.w_stride = panel8_stride(args.taps, args.k);
+  t.channel = begin;
+  t.channels = end - begin;
   t.y_stride = args.y_col_stride;
   t.residual_stride = q.residual_col_stride;
   t.requantize = &q;
@@ -172,7 +248,7 @@ void conv_int8::run_panel8__avx512vnni(const ConvInt8Args& args, const int8_t* w
     t.residual = q.residual == nullptr ? nullptr : q.residual + row * q.residual_row_stride;
     for (int i = 0; i < tiles; ++i) {
       const int pixels = small + (i < larger ? 1 : 0);
-      kTiles[pixels - 1](t);
+      kTiles[panels - 1][pixels - 1](t);
       t.x += pixels * t.x_stride;
       t.y += pixels * t.y_stride;
       if (t.residual != nullptr) t.residual += pixels * t.residual_stride;
