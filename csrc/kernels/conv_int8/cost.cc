@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/conv_int8/pack.h"
+#include "kernels/conv_int8/panel8.h"
 #include "kernels/conv_int8/winograd.h"
 
 namespace pyruntime {
@@ -103,10 +104,12 @@ double cost_conv_int8_u8s4s32_1x16x32__avx512vnni(const ConvInt8Weights& w, doub
 }
 
 // Two VPDPBUSD (64 MACs each) a cycle, but L2 feeds no more than 40 bytes of weights a cycle; the epilogue
-// takes about 3.5 cycles per 16 outputs, a tile of up to 14 x 32 about 40. A last panel of 8 counts as half.
+// takes about 3.5 cycles per 16 outputs, a tile of up to 14 x 32 about 40. A last panel of 8 counts as
+// half where there is one (panel8.h).
 double cost_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Weights& w, double,
                                                   const ConvInt8Grid& grid) {
-  const double outputs = static_cast<double>(grid.pixels()) * round_up(w.n, 8);
+  const double outputs =
+      static_cast<double>(grid.pixels()) * round_up(w.n, conv_int8::first_of_panel8(w.n, w.k) < w.n ? 8 : 16);
   const double products = outputs * w.taps * round_up(w.k, 4) / 128.0;
   const double epilogue = outputs / 16.0 * 3.5 + outputs / (14.0 * 32.0) * 40.0;
   const double bytes = round_up(w.n, 16) * w.taps * round_up(w.k, 4);

@@ -11,8 +11,8 @@ namespace pyruntime {
 namespace {
 
 constexpr int kChannels = 8;
-constexpr int kMaxPanels = 3;
-constexpr int kMaxPixels[kMaxPanels] = {16, 14, 8};  // of a tile, by its panels
+constexpr int kMaxPanels = 2;
+constexpr int kMaxPixels[kMaxPanels] = {16, 14};  // of a tile, by its panels
 
 // Everything a tile needs; the pointers stand at its first pixel.
 struct Tile {
@@ -66,30 +66,25 @@ struct Sums {
   alignas(64) __m512i of[kMaxPanels][8];
 };
 
-// The panels p, and p + 1 if there is one, of 8 pixels.
-struct Bytes {
-  __m512i of[2];
-};
-
-[[gnu::always_inline]] inline void store_bytes(const Tile& t, const Bytes& bytes, int panel, int panels,
+// `bytes`: of each panel, 8 pixels of which `count` are stored, from `pixel` on.
+[[gnu::always_inline]] inline void store_bytes(const Tile& t, const __m512i (&bytes)[kMaxPanels], int panels,
                                                int pixel, int count) {
-  const int channels = t.channels - kChannels * panel;
-  uint8_t* y = t.y + t.channel + kChannels * panel + pixel * t.y_stride;
-  const __mmask16 mask = requantize_mask16(channels < 8 * panels ? channels : 8 * panels);
+  uint8_t* y = t.y + t.channel + pixel * t.y_stride;
+  const __mmask16 mask = requantize_mask16(t.channels);
   if (panels == 2) {
     // Of pixels 0, 2, 4, 6, then of 1, 3, 5, 7: the bytes of both panels side by side.
     alignas(64) uint8_t memory[128];
-    _mm512_store_si512(memory, _mm512_unpacklo_epi64(bytes.of[0], bytes.of[1]));
-    _mm512_store_si512(memory + 64, _mm512_unpackhi_epi64(bytes.of[0], bytes.of[1]));
+    _mm512_store_si512(memory, _mm512_unpacklo_epi64(bytes[0], bytes[1]));
+    _mm512_store_si512(memory + 64, _mm512_unpackhi_epi64(bytes[0], bytes[1]));
     for (int i = 0; i < count; ++i) {
       const __m128i* of_pixel = reinterpret_cast<const __m128i*>(memory + 16 * (i / 2) + 64 * (i % 2));
       _mm_mask_storeu_epi8(y + i * t.y_stride, mask, _mm_load_si128(of_pixel));
     }
-  } else if (t.y_stride == kChannels && channels == kChannels) {
-    _mm512_mask_storeu_epi8(y, _bzhi_u64(~0ull, static_cast<unsigned>(8 * count)), bytes.of[0]);
+  } else if (t.y_stride == kChannels && t.channels == kChannels) {
+    _mm512_mask_storeu_epi8(y, _bzhi_u64(~0ull, static_cast<unsigned>(8 * count)), bytes[0]);
   } else {
     alignas(64) uint8_t memory[64];
-    _mm512_store_si512(memory, bytes.of[0]);
+    _mm512_store_si512(memory, bytes[0]);
     for (int i = 0; i < count; ++i) _mm_mask_storeu_epi8(y + i * t.y_stride, mask, load8(memory + 8 * i));
   }
 }
@@ -99,32 +94,31 @@ template <bool kResidual>
   const Tile t = tile;  // a store of bytes may change what references refer to
   const Requantize q = *t.requantize;
   const RequantizeVectors constants = requantize_vectors(q);
-  for (int first = 0; first < panels; first += 2) {
-    const int together = panels - first < 2 ? 1 : 2;
-    for (int p = 0; p < pixels; p += 8) {
-      Bytes bytes;
-      for (int j = 0; j < together; ++j) {
-        const int channel = t.channel + kChannels * (first + j);
-        const __m512 multiplier = _mm512_castsi512_ps(twice(q.multiplier + channel)),
-                     offset = _mm512_castsi512_ps(twice(q.offset + channel));
-        __m512i v[4];
+  __m512 multiplier[kMaxPanels], offset[kMaxPanels];
+  for (int j = 0; j < kMaxPanels; ++j) {
+    multiplier[j] = _mm512_castsi512_ps(twice(q.multiplier + t.channel + kChannels * j));
+    offset[j] = _mm512_castsi512_ps(twice(q.offset + t.channel + kChannels * j));
+  }
+  for (int p = 0; p < pixels; p += 8) {
+    __m512i bytes[kMaxPanels];
+    for (int j = 0; j < panels; ++j) {
+      __m512i v[4];
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) {
-          const __m512i sum = sums.of[first + j][p / 2 + i];
-          const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), multiplier, offset);
-          if (kResidual) {
-            const int a = p + 2 * i < pixels ? p + 2 * i : pixels - 1, b = a + 1 < pixels ? a + 1 : a;
-            const __m128i both = _mm_unpacklo_epi8(load8(t.residual + channel + a * t.residual_stride),
-                                                   load8(t.residual + channel + b * t.residual_stride));
-            v[i] = requantize_residual_to_s32(constants, f, both);
-          } else {
-            v[i] = _mm512_cvtps_epi32(f);
-          }
+      for (int i = 0; i < 4; ++i) {
+        const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums.of[j][p / 2 + i]), multiplier[j], offset[j]);
+        if (kResidual) {
+          const int a = p + 2 * i < pixels ? p + 2 * i : pixels - 1, b = a + 1 < pixels ? a + 1 : a;
+          const uint8_t* residual = t.residual + t.channel + kChannels * j;
+          const __m128i both = _mm_unpacklo_epi8(load8(residual + a * t.residual_stride),
+                                                 load8(residual + b * t.residual_stride));
+          v[i] = requantize_residual_to_s32(constants, f, both);
+        } else {
+          v[i] = _mm512_cvtps_epi32(f);
         }
-        bytes.of[j] = pack_pixels(constants, v);
       }
-      store_bytes(t, bytes, first, together, p, pixels - p < 8 ? pixels - p : 8);
+      bytes[j] = pack_pixels(constants, v);
     }
+    store_bytes(t, bytes, panels, p, pixels - p < 8 ? pixels - p : 8);
   }
 }
 
@@ -146,14 +140,14 @@ template <int M, int NV>
                                                 const uint8_t* const (&x)[(M + 2) / 3], ptrdiff_t offset,
                                                 __m512i (&acc)[M][NV]) {
   __m512i weights[NV];
-#pragma GCC unroll 3
+#pragma GCC unroll 2
   for (int j = 0; j < NV; ++j) weights[j] = _mm512_loadu_si512(w + j * t.w_stride);
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
     int64_t eight;
     __builtin_memcpy(&eight, x[m / 3] + (m % 3) * t.x_stride + offset, 8);
     const __m512i value = _mm512_set1_epi64(eight);
-#pragma GCC unroll 3
+#pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) {
       acc[m][j] = _mm512_dpbusd_epi32(acc[m][j], value, weights[j]);
       asm("" : "+v"(acc[m][j]));  // or GCC 12 moves every sum to another register and back, in each step
@@ -165,7 +159,7 @@ template <int M, int NV>
 void run_tile(const Tile& given) {
   const Tile t = given;
   __m512i acc[M][NV];
-#pragma GCC unroll 3
+#pragma GCC unroll 2
   for (int j = 0; j < NV; ++j) {
     const __m512i init =
         _mm512_maskz_mov_epi32(0x5555, twice(t.requantize->acc_init + t.channel + kChannels * j));
@@ -191,7 +185,7 @@ void run_tile(const Tile& given) {
     }
   }
   Sums sums;
-#pragma GCC unroll 3
+#pragma GCC unroll 2
   for (int j = 0; j < NV; ++j) {
 #pragma GCC unroll 8
     for (int i = 0; i < (M + 7) / 8 * 4; ++i) {  // what belongs to no pixel is not stored
@@ -217,9 +211,7 @@ constexpr TileFunction kTiles[kMaxPanels][16] = {
      run_tile<13, 1>, run_tile<14, 1>, run_tile<15, 1>, run_tile<16, 1>},
     {run_tile<1, 2>, run_tile<2, 2>, run_tile<3, 2>, run_tile<4, 2>, run_tile<5, 2>, run_tile<6, 2>,
      run_tile<7, 2>, run_tile<8, 2>, run_tile<9, 2>, run_tile<10, 2>, run_tile<11, 2>, run_tile<12, 2>,
-     run_tile<13, 2>, run_tile<14, 2>},
-    {run_tile<1, 3>, run_tile<2, 3>, run_tile<3, 3>, run_tile<4, 3>, run_tile<5, 3>, run_tile<6, 3>,
-     run_tile<7, 3>, run_tile<8, 3>}};
+     run_tile<13, 2>, run_tile<14, 2>}};
 
 }  // namespace
 
