@@ -3,9 +3,9 @@
     python bench/removed_channels.py [--macs 0.5] [--round-to 8] [--quantize int8] [--threads 2]
 
 Takes ResNet-20 and VGG-small of bench/models with half of the multiply-accumulates removed, as the rows of
-docs/results.md do (bench/accuracy), without recovery, which does not change what runs. Each turn takes the median of several runs, since the first one after a
-change of network finds the caches full of the other's weights. Prints the medians of the turns and of their
-ratios.
+docs/results.md do (bench/accuracy), without recovery, which does not change what runs. Each turn takes the
+median of several runs, since the first one after a change of network finds the caches full of the other's
+weights. Prints the medians of the turns and of their ratios.
 """
 
 from __future__ import annotations
