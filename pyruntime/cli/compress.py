@@ -19,7 +19,7 @@ Prune and quantize a float ONNX network and pack it into one .pyrt file.
 --prune SPEC     zeros: weight=0.9 | block4=0.85 (or 8, 16) | 2:4 (any N:M);
                  channels removed: filter=0.3 | channel=0.3 | filter,macs=0.5 | channel,macs=0.5;
                  options after commas: scope=global|layer|budget (as measured losses suggest), exclude=GLOB,
-                 only=GLOB, round_to=16,
+                 only=GLOB, round_to=16 (8 where layers have few channels),
                  criterion=magnitude|l1|random|geometric_median|bn_scale|taylor|wanda|obs
 --quantize SPEC  run on integers: int8 (default) | int2 .. int7 | int4,group=32 | pow2 | codebook=16 |
                  hashed=0.5; decoded when loading, run in float32: fp16 | bf16 | fp8_e4m3 | fp8_e5m2 | fp:E.M;
