@@ -102,10 +102,10 @@ struct ThreadPool::Impl {
   pid_t pid = getpid();
 
   alignas(64) std::atomic<uint64_t> ticket{0};
+  const TaskRef* task = nullptr;  // valid while unfinished > 0; fetched from the other core with the ticket
   alignas(64) std::atomic<int> unfinished{0};
   alignas(64) std::atomic<int> sleeping{0};
   std::atomic<bool> stop{false};
-  const TaskRef* task = nullptr;  // valid while unfinished > 0
 
   static uint32_t generation(uint64_t t) { return static_cast<uint32_t>(t >> 32); }
 
@@ -209,7 +209,11 @@ void ThreadPool::run_together(int tasks, const TaskRef& f) {
   pool.task = &f;
   pool.unfinished.store(tasks, std::memory_order_relaxed);
   const uint32_t job = Impl::generation(pool.ticket.load(std::memory_order_relaxed)) + 1;
-  pool.publish(job, static_cast<uint32_t>(tasks));
+  // The caller's first task is claimed before the others hear of the job: one access to the ticket less that
+  // both want.
+  pool.publish(job, static_cast<uint32_t>(tasks - 1));
+  f(tasks - 1, 0);
+  pool.unfinished.fetch_sub(1, std::memory_order_release);
   pool.claim(job, 0);
   while (pool.unfinished.load(std::memory_order_acquire) != 0) pause();
 }
