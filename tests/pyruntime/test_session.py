@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from core_programs import Builder
 
 import pyruntime as prt
 from pyruntime import reference
@@ -35,6 +36,19 @@ def test_inputs_and_outputs(session: prt.InferenceSession) -> None:
         np.dtype(np.float32),
     )
     assert (y.name, y.shape, y.type) == ("logits", ["N", 5], "tensor(float)")
+
+
+def test_outputs_come_as_asked_for() -> None:
+    b = Builder()
+    x = b.input("f32", ["N"])
+    ys = [b.node("mul", [x, b.constant(np.float32([factor]))], "f32") for factor in (2.0, 3.0)]
+    session = prt.InferenceSession(b.finish(*ys))
+    first, second = (y.name for y in session.get_outputs())
+    feed = {session.get_inputs()[0].name: np.ones(1, np.float32)}
+    for names in ([second, first], [second], [first, first], []):
+        values = [float(y[0]) for y in session.run(names, feed)]
+        assert values == [{first: 2.0, second: 3.0}[name] for name in names]
+    assert [float(y[0]) for y in session.run(None, feed)] == [2.0, 3.0]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7])
@@ -79,7 +93,10 @@ def test_every_isa_and_thread_count_agrees(packed_file: Path) -> None:
         ({"input": batch(1).astype(">f4")}, ["'input'", "float32", ">f4"]),
         ({"input": batch(1)[0]}, ["'input'", "[N, 3, 8, 8]", "[3, 8, 8]"]),
         ({"input": batch(1)[:, :2].copy()}, ["'input'", "[N, 3, 8, 8]", "[1, 2, 8, 8]"]),
-        ({"input": batch(1)[:, :, :, ::-1]}, ["'input'", "contiguous"]),
+        (
+            {"input": batch(1)[:, :, :, ::-1]},
+            ["'input'", "expected float32 [N, 3, 8, 8]", "numpy.ascontiguousarray"],
+        ),
         ({"input": batch(1).transpose(0, 1, 3, 2)}, ["'input'", "contiguous"]),
         ({"input": batch(1).tolist()}, ["'input'", "list", "float32"]),
         ({"input": None}, ["'input'", "NoneType"]),
