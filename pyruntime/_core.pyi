@@ -33,6 +33,9 @@ class Session:
     def run(self, inputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Runs on C-contiguous arrays of the declared dtypes; returns new arrays. Raises CoreError."""
 
+    def run_again(self, feed: object) -> list[npt.NDArray[Any]] | None:
+        """As `run`, of a dict of exactly the inputs in shapes that ran before; None if it is not that."""
+
     def kernels(self) -> list[dict[str, Any]]:
         """One dict per node of the newest plan: node, op, kernel, isa, precision, bytes (packed weights)."""
 

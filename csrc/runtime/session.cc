@@ -86,13 +86,23 @@ void Session::check_shapes(const std::vector<Shape>& input_shapes) const {
   }
 }
 
-std::shared_ptr<const Plan> Session::plan_for(const std::vector<Shape>& input_shapes) {
-  std::lock_guard<std::mutex> lock(mutex_);
+std::shared_ptr<const Plan> Session::find_plan(const std::vector<Shape>& input_shapes) {
+  std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  return lock.owns_lock() ? find_plan_locked(input_shapes) : nullptr;
+}
+
+std::shared_ptr<const Plan> Session::find_plan_locked(const std::vector<Shape>& input_shapes) {
   for (auto it = plans_.begin(); it != plans_.end(); ++it) {
     if (it->shapes != input_shapes) continue;
     plans_.splice(plans_.begin(), plans_, it);
     return it->plan;
   }
+  return nullptr;
+}
+
+std::shared_ptr<const Plan> Session::plan_for(const std::vector<Shape>& input_shapes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (std::shared_ptr<const Plan> found = find_plan_locked(input_shapes)) return found;
   check_shapes(input_shapes);
   auto plan =
       std::make_shared<const Plan>(*program_, operators_, input_shapes, plan_options_, &cache_, pool_.get());

@@ -38,12 +38,15 @@ class Session {
 
   // The plan for these input shapes, made or reused. Throws Error for shapes that do not fit.
   std::shared_ptr<const Plan> plan_for(const std::vector<Shape>& input_shapes);
+  // The plan these shapes had before; null if there is none, or while another thread is making one.
+  std::shared_ptr<const Plan> find_plan(const std::vector<Shape>& input_shapes);
   void run(const Plan& plan, const void* const* inputs, void* const* outputs);
 
   std::vector<KernelReport> kernels() const;   // of the newest plan
   std::vector<ProfileReport> profile() const;  // rows sum to the wall time of all runs
 
  private:
+  std::shared_ptr<const Plan> find_plan_locked(const std::vector<Shape>& input_shapes);
   void check_shapes(const std::vector<Shape>& input_shapes) const;
   void plan_ahead();
   void record(const Plan& plan, const std::vector<int64_t>& step_ns, int64_t wall_ns);

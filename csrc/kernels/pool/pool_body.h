@@ -31,20 +31,25 @@ struct Sum {
   float operator()(float a, float b) const { return a + b; }
 };
 
+// f(k), f(k + 1), ... f(k + size - 1).
+template <int size, class Function>
+inline void channel_block(int k, Function f) {
+// GCC would unroll 16 steps into scalars before it vectorizes (5x slower at 32 channels).
+#pragma GCC unroll 1
+  PYRUNTIME_IVDEP
+  for (int j = 0; j < size; ++j) f(k + j);
+}
+
 // f(k) for all channels k. Blocks of a constant size need no tail code that a short pixel would run through:
-// 64 bytes fill the widest vector, 16 the narrowest.
+// 64 bytes fill the widest vector, 16 the narrowest, 8 are what is left of most numbers of channels.
 template <class Function>
 inline void each_channel(int channels, Function f) {
   int k = 0;
-  for (; k + 64 <= channels; k += 64) {
-    PYRUNTIME_IVDEP
-    for (int j = 0; j < 64; ++j) f(k + j);
-  }
-  for (; k + 16 <= channels; k += 16) {
-// GCC would unroll these 16 steps into scalars before it vectorizes (5x slower at 32 channels).
-#pragma GCC unroll 1
-    PYRUNTIME_IVDEP
-    for (int j = 0; j < 16; ++j) f(k + j);
+  for (; k + 64 <= channels; k += 64) channel_block<64>(k, f);
+  for (; k + 16 <= channels; k += 16) channel_block<16>(k, f);
+  if (k + 8 <= channels) {
+    channel_block<8>(k, f);
+    k += 8;
   }
   PYRUNTIME_IVDEP
   for (; k < channels; ++k) f(k);

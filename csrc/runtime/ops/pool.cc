@@ -117,9 +117,11 @@ class Pool : public Operator {
                        include_pad_,
                        multiplier_,
                        info_.input(0).zero_point,
-                       static_cast<float>(info_.output().zero_point)};
+                       static_cast<float>(info_.output().zero_point),
+                       column_runs(w, in.cols, out.cols)};
     step.run = [=, &kernel](const RunContext& run, int task, int thread) {
-      for (int64_t unit = units * task / tasks; unit < units * (task + 1) / tasks; ++unit) {
+      const int64_t end = units * (task + 1) / tasks;
+      for (int64_t unit = units * task / tasks; unit < end; ++unit) {
         const int64_t image = unit / out.rows, row = unit % out.rows;
         char* to = run.at<char>(y) + (image * out.image_pitch + row * out.row_pitch) * (args.integer ? 1 : 4);
         const char* from = run.at<const char>(x) + image * in.image_pitch * (args.integer ? 1 : 4);
@@ -133,16 +135,46 @@ class Pool : public Operator {
     return step;
   }
 
+  // Taps of one axis of a window.
+  struct Taps {
+    int64_t begin, end;
+    int64_t count() const { return end - begin; }
+  };
+
+  // Output pixels of one row whose windows have the same taps: `left` is the column where the first begins.
+  struct ColumnRun {
+    int64_t col, pixels, left;
+    Taps across;
+    int64_t padded;  // taps that count where padding does
+  };
+
   struct Args {
     Window window;
     bool maximum, integer, include_pad;
     double multiplier;
     int32_t zero_x;
     float zero_y;
+    std::vector<ColumnRun> columns;
   };
 
-  // One row of output pixels. Pixels whose windows lie inside the input's columns differ by a constant step:
-  // they are one run, and only those at the edges find their cells one by one.
+  // Pixels whose windows lie inside the input's columns differ by a constant step: they are one run, and only
+  // those at the edges find their cells one by one. Planned ahead: the divisions took longer than the pixels
+  // of a row of 14.
+  static std::vector<ColumnRun> column_runs(const Window& w, int64_t in_cols, int64_t out_cols) {
+    const int64_t first_inside = (w.left + w.stride_w - 1) / w.stride_w;
+    const int64_t last_start = in_cols - w.extent_w() + w.left;
+    const int64_t inside = last_start < 0 ? 0 : std::min(last_start / w.stride_w + 1, out_cols);
+    std::vector<ColumnRun> runs;
+    for (int64_t col = 0; col < out_cols; col += runs.back().pixels) {
+      const int64_t pixels = col >= first_inside && col < inside ? inside - col : 1;
+      const int64_t left = col * w.stride_w - w.left;
+      runs.push_back({col, pixels, left, taps_inside(w.kw, w.dilation_w, left, 0, in_cols),
+                      taps_inside(w.kw, w.dilation_w, left, -w.left, in_cols + w.right).count()});
+    }
+    return runs;
+  }
+
+  // One row of output pixels.
   template <typename T>
   static void pool_row(const PoolKernels& kernel, const Args& args, const ImageView& in, const ImageView& out,
                        int64_t row, const char* image, char* out_row, char* scratch) {
@@ -153,38 +185,27 @@ class Pool : public Operator {
     const int64_t top = row * w.stride_h - w.top;
     const Taps down = taps_inside(w.kh, w.dilation_h, top, 0, in.rows);
     const int64_t padded_rows = taps_inside(w.kh, w.dilation_h, top, -w.top, in.rows + w.bottom).count();
-    const int64_t first_inside = (w.left + w.stride_w - 1) / w.stride_w;
-    const int64_t last_start = in.cols - w.extent_w() + w.left;
-    const int64_t inside = last_start < 0 ? 0 : std::min(last_start / w.stride_w + 1, out.cols);
-    for (int64_t col = 0; col < out.cols;) {
-      const int64_t pixels = col >= first_inside && col < inside ? inside - col : 1;
-      const int64_t left = col * w.stride_w - w.left;
+    for (const ColumnRun& columns : args.columns) {
       int count = 0;
-      const Taps across = taps_inside(w.kw, w.dilation_w, left, 0, in.cols);
       for (int64_t i = down.begin; i < down.end; ++i) {
-        const T* cell_row = x + (top + i * w.dilation_h) * in.row_pitch + left * in.col_pitch;
-        for (int64_t j = across.begin; j < across.end; ++j)
+        const T* cell_row = x + (top + i * w.dilation_h) * in.row_pitch + columns.left * in.col_pitch;
+        for (int64_t j = columns.across.begin; j < columns.across.end; ++j)
           cells[count++] = cell_row + j * w.dilation_w * in.col_pitch;
       }
-      int64_t divisor = count;
-      if (args.include_pad)
-        divisor = padded_rows * taps_inside(w.kw, w.dilation_w, left, -w.left, in.cols + w.right).count();
-      const PoolRun run = {count, static_cast<int>(in.channels), static_cast<int>(pixels),
+      const int64_t divisor = args.include_pad ? padded_rows * columns.padded : count;
+      const PoolRun run = {count, static_cast<int>(in.channels), static_cast<int>(columns.pixels),
                            w.stride_w * in.col_pitch, out.col_pitch};
-      reduce(kernel, args, run, cells, std::max<int64_t>(divisor, 1), y + col * out.col_pitch);
-      col += pixels;
+      reduce(kernel, args, run, cells, std::max<int64_t>(divisor, 1), y + columns.col * out.col_pitch);
     }
   }
 
-  struct Taps {
-    int64_t begin, end;
-    int64_t count() const { return end - begin; }
-  };
-
   // Taps i of one axis whose cell start + i * dilation lies in [lo, hi).
   static Taps taps_inside(int64_t taps, int64_t dilation, int64_t start, int64_t lo, int64_t hi) {
-    const int64_t begin = start >= lo ? 0 : (lo - start + dilation - 1) / dilation;
-    const int64_t end = hi <= start ? 0 : (hi - start + dilation - 1) / dilation;
+    const auto up_to = [=](int64_t bound) {  // taps before `bound`
+      if (bound <= start) return int64_t{0};
+      return dilation == 1 ? bound - start : (bound - start + dilation - 1) / dilation;
+    };
+    const int64_t begin = up_to(lo), end = up_to(hi);
     return {std::min(begin, taps), std::max(std::min(begin, taps), std::min(end, taps))};
   }
 
