@@ -1,4 +1,5 @@
-// Caller + N-1 workers, who serve one parallel_for at a time; tasks are claimed from a shared counter.
+// Caller + N-1 workers, who serve one parallel_for at a time. Every thread has a share of the tasks, and
+// takes over those of others when it has finished its own.
 //
 //  - Workers start on the first parallel_for with more than one task; none are made for one thread or at
 //  import.
@@ -17,6 +18,7 @@ namespace pyruntime {
 // A reference to a callable void(int task, int thread); the callable outlives the call.
 class TaskRef {
  public:
+  TaskRef() = default;
   template <typename F>
   TaskRef(F& f)  // NOLINT: implicit on purpose
       : object_(&f),
@@ -24,8 +26,8 @@ class TaskRef {
   void operator()(int task, int thread) const { call_(object_, task, thread); }
 
  private:
-  void* object_;
-  void (*call_)(void*, int, int);
+  void* object_ = nullptr;
+  void (*call_)(void*, int, int) = nullptr;
 };
 
 class ThreadPool {
@@ -39,7 +41,8 @@ class ThreadPool {
 
   // Runs f(task, thread) for every task in [0, tasks); thread is in [0, num_threads()) and no two tasks run
   // on the same thread index at once. Returns when all are done. f must not throw. While the workers serve
-  // another caller, the tasks run one by one on the calling thread.
+  // another caller, the tasks run one by one on the calling thread. Workers flush subnormals; whether the
+  // caller does is its own affair (FlushSubnormals).
   template <typename F>
   void parallel_for(int tasks, F&& f) {
     run(tasks, TaskRef(f));

@@ -85,26 +85,20 @@ std::unique_ptr<Workspace> Plan::take_workspace() const {
     if (b.kind == BufferPlan::Kind::constant) data = static_cast<char*>(const_cast<void*>(b.data));
     w->buffers.push_back(data);
   }
+  w->context.buffers = w->buffers.data();
+  w->context.scratch = w->scratch.data();
+  w->context.scratch_stride = scratch_stride_;
+  w->context.failure = &w->failure;
+  for (const PlanStep& step : steps_) w->steps.push_back({&step, &w->context});
   return w;
 }
 
-void Plan::run_step(const PlanStep& step, const RunContext& context, ThreadPool& pool) const {
-  const int halo_tasks = step.halo.present() ? 1 : 0;
-  auto task_function = [&](int task, int thread) {
-    if (task < step.step.tasks) {
-      step.step.run(context, task, thread);
-    } else {
-      fill_halo(step.halo.t, context.at<char>(step.halo), step.halo_byte);
-    }
-  };
-  if (step.step.tasks <= 1) {
-    for (int task = 0; task < step.step.tasks + halo_tasks; ++task) task_function(task, 0);
-    return;
-  }
-  pool.parallel_for(step.step.tasks + halo_tasks, [&](int task, int thread) {
-    const FlushSubnormals flush;
-    task_function(task, thread);
-  });
+int StepTasks::count() const { return std::max(step->step.tasks, step->halo.present() ? 1 : 0); }
+
+void StepTasks::operator()(int task, int thread) const {
+  if (task < step->step.tasks) step->step.run(*context, task, thread);
+  if (task == 0 && step->halo.present())
+    fill_halo(step->halo.t, context->at<char>(step->halo), step->halo_byte);
 }
 
 void Plan::run(const void* const* inputs, void* const* outputs, ThreadPool& pool, int64_t* step_ns) const {
@@ -115,28 +109,24 @@ void Plan::run(const void* const* inputs, void* const* outputs, ThreadPool& pool
       w->buffers[i] = static_cast<char*>(const_cast<void*>(inputs[b.index]));
     if (b.kind == BufferPlan::Kind::output) w->buffers[i] = static_cast<char*>(outputs[b.index]);
   }
-  RunContext context;
-  context.buffers = w->buffers.data();
-  context.scratch = w->scratch.data();
-  context.scratch_stride = scratch_stride_;
-  std::atomic<const std::string*> failure{nullptr};
-  context.failure = &failure;
   if (wakes_) pool.wake();
   {
     const FlushSubnormals flush;
     using Clock = std::chrono::steady_clock;
     Clock::time_point before = step_ns ? Clock::now() : Clock::time_point();
     for (size_t i = 0; i < steps_.size(); ++i) {
-      run_step(steps_[i], context, pool);
+      pool.parallel_for(w->steps[i].count(), w->steps[i]);
       if (step_ns == nullptr) continue;
       const Clock::time_point now = Clock::now();
       step_ns[i] = std::chrono::duration_cast<std::chrono::nanoseconds>(now - before).count();
       before = now;
     }
   }
+  const std::string* failure = w->failure.load(std::memory_order_relaxed);
+  if (failure != nullptr) w->failure.store(nullptr, std::memory_order_relaxed);
   std::lock_guard<std::mutex> lock(mutex_);
   free_.push_back(std::move(w));
-  if (failure.load() != nullptr) throw Error(*failure.load());
+  if (failure != nullptr) throw Error(*failure);
 }
 
 }  // namespace pyruntime

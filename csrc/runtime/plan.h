@@ -1,6 +1,7 @@
 // Everything decided for one set of input shapes: layouts, kernels, memory, steps. Immutable once built.
 #pragma once
 
+#include <atomic>
 #include <mutex>
 
 #include "base/thread_pool.h"
@@ -32,10 +33,22 @@ struct BufferPlan {
   size_t offset = 0;           // arena
 };
 
-// Memory of one run: arena, scratch and the table of buffers.
+// The tasks of a step in a workspace. Task 0 fills the halo, too; a step may have nothing else to do.
+struct StepTasks {
+  const PlanStep* step;
+  const RunContext* context;
+  int count() const;
+  void operator()(int task, int thread) const;
+};
+
+// Memory of one run: arena, scratch and the table of buffers. What workers read of it does not change from
+// run to run, but for the buffers of inputs and outputs: it stays in their caches.
 struct Workspace {
   AlignedBuffer arena, scratch;
   std::vector<char*> buffers;
+  std::atomic<const std::string*> failure{nullptr};
+  RunContext context;
+  std::vector<StepTasks> steps;
 };
 
 class Plan {
@@ -53,7 +66,6 @@ class Plan {
  private:
   friend class PlanBuilder;
   std::unique_ptr<Workspace> take_workspace() const;
-  void run_step(const PlanStep& step, const RunContext& context, ThreadPool& pool) const;
 
   std::vector<Shape> output_shapes_;
   std::vector<PlanStep> steps_;
