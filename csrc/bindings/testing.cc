@@ -6,13 +6,16 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "kernels/conv_int8/conv_int8.h"
 #include "kernels/conv_int8/int4.h"
 #include "kernels/conv_int8/winograd.h"
@@ -267,6 +270,37 @@ void run_session(Session& session, const std::vector<py::array>& inputs, std::ve
   for (int i = 0; i < times; ++i) session.run(*session.plan_for(shapes), in.data(), out.data());
 }
 
+// Each of `callers` threads shares out jobs of `tasks[i]` tasks, one after the other, on one pool. Returns
+// how many went wrong: a task not run exactly once, or two at once with the same thread index. A negative
+// number is a rest of so many microseconds, in which workers fall asleep.
+int count_task_faults(int num_threads, const std::vector<int>& tasks, int callers) {
+  const py::gil_scoped_release release;
+  ThreadPool pool(num_threads);
+  std::atomic<int> faults{0};
+  auto call = [&] {
+    for (const int count : tasks) {
+      if (count < 0) {
+        std::this_thread::sleep_for(std::chrono::microseconds(-count));
+        continue;
+      }
+      std::vector<std::atomic<int>> runs(static_cast<size_t>(count)),
+          busy(static_cast<size_t>(pool.num_threads()));
+      pool.parallel_for(count, [&](int task, int thread) {
+        if (busy.at(thread).fetch_add(1) != 0) faults.fetch_add(1);
+        runs.at(task).fetch_add(1);
+        for (volatile int i = 0; i < 100 * (task % 5);) i = i + 1;
+        busy[thread].fetch_sub(1);
+      });
+      for (const std::atomic<int>& times : runs) faults.fetch_add(times.load() != 1);
+    }
+  };
+  std::vector<std::thread> others;
+  for (int i = 1; i < callers; ++i) others.emplace_back(call);
+  call();
+  for (std::thread& thread : others) thread.join();
+  return faults.load();
+}
+
 }  // namespace
 
 void bind_testing(py::module_& m) {
@@ -291,6 +325,8 @@ void bind_testing(py::module_& m) {
   testing.def("run_session", &run_session, py::arg("session"), py::arg("inputs"), py::arg("outputs"),
               py::arg("times"),
               "Runs a session on the same arrays several times; counts no Python in between.");
+  testing.def("count_task_faults", &count_task_faults, py::arg("num_threads"), py::arg("tasks"),
+              py::arg("callers"), "Jobs that a thread pool ran wrongly, of several callers at once.");
   testing.def("depthwise_int8_kernels", &list_depthwise_int8);
   testing.def("run_depthwise_int8", &run_depthwise_int8, py::arg("name"), py::arg("x").noconvert(),
               py::arg("w").noconvert(), py::arg("y").noconvert(), py::arg("arguments"), py::arg("repeat") = 1,
