@@ -108,8 +108,8 @@ double cost_conv_int8_u8s4s32_1x16x32__avx512vnni(const ConvInt8Weights& w, doub
 // half where there is one (panel8.h).
 double cost_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Weights& w, double,
                                                   const ConvInt8Grid& grid) {
-  const double outputs =
-      static_cast<double>(grid.pixels()) * round_up(w.n, conv_int8::first_of_panel8(w.n, w.k) < w.n ? 8 : 16);
+  const double outputs = static_cast<double>(grid.pixels()) *
+                         round_up(w.n, conv_int8::first_of_panel8(w.n, w.taps, w.k) < w.n ? 8 : 16);
   const double products = outputs * w.taps * round_up(w.k, 4) / 128.0;
   const double epilogue = outputs / 16.0 * 3.5 + outputs / (14.0 * 32.0) * 40.0;
   const double bytes = round_up(w.n, 16) * w.taps * round_up(w.k, 4);

@@ -49,14 +49,14 @@ size_t packed_bytes_panel16(const ConvInt8Weights& weights) { return panel16_byt
 void pack_panel16(const ConvInt8Weights& weights, void* packed) { fill_panel16(weights, 4, packed); }
 
 size_t packed_bytes_panel16_8(const ConvInt8Weights& weights) {
-  const int first = first_of_panel8(weights.n, weights.k);
+  const int first = first_of_panel8(weights.n, weights.taps, weights.k);
   const ptrdiff_t panels = (first + 15) / 16, narrow = (weights.n - first + 7) / 8;
   return static_cast<size_t>(panels * panel16_stride(weights.taps, weights.k, 4) +
                              narrow * panel8_stride(weights.taps, weights.k));
 }
 
 void pack_panel16_8(const ConvInt8Weights& weights, void* packed) {
-  const int first = first_of_panel8(weights.n, weights.k);
+  const int first = first_of_panel8(weights.n, weights.taps, weights.k);
   ConvInt8Weights wide = weights;
   wide.n = first;
   fill_panel16(wide, 4, packed);

@@ -11,8 +11,8 @@ namespace pyruntime {
 namespace {
 
 constexpr int kChannels = 8;
-constexpr int kMaxPanels = 2;
-constexpr int kMaxPixels[kMaxPanels] = {16, 14};  // of a tile, by its panels
+constexpr int kMaxPanels = 3;
+constexpr int kMaxPixels[kMaxPanels] = {16, 14, 8};  // of a tile, by its panels
 
 // Everything a tile needs; the pointers stand at its first pixel.
 struct Tile {
@@ -66,12 +66,21 @@ struct Sums {
   alignas(64) __m512i of[kMaxPanels][8];
 };
 
+// `bytes`: 8 pixels of a panel, of which `count` are stored.
+[[gnu::always_inline]] inline void store_panel(uint8_t* y, ptrdiff_t y_stride, int channels, __m512i bytes,
+                                               int count) {
+  alignas(64) uint8_t memory[64];
+  _mm512_store_si512(memory, bytes);
+  const __mmask16 mask = requantize_mask16(channels < kChannels ? channels : kChannels);
+  for (int i = 0; i < count; ++i) _mm_mask_storeu_epi8(y + i * y_stride, mask, load8(memory + 8 * i));
+}
+
 // `bytes`: of each panel, 8 pixels of which `count` are stored, from `pixel` on.
 [[gnu::always_inline]] inline void store_bytes(const Tile& t, const __m512i (&bytes)[kMaxPanels], int panels,
                                                int pixel, int count) {
   uint8_t* y = t.y + t.channel + pixel * t.y_stride;
-  const __mmask16 mask = requantize_mask16(t.channels);
-  if (panels == 2) {
+  if (panels >= 2) {
+    const __mmask16 mask = requantize_mask16(t.channels);
     // Of pixels 0, 2, 4, 6, then of 1, 3, 5, 7: the bytes of both panels side by side.
     alignas(64) uint8_t memory[128];
     _mm512_store_si512(memory, _mm512_unpacklo_epi64(bytes[0], bytes[1]));
@@ -80,12 +89,11 @@ struct Sums {
       const __m128i* of_pixel = reinterpret_cast<const __m128i*>(memory + 16 * (i / 2) + 64 * (i % 2));
       _mm_mask_storeu_epi8(y + i * t.y_stride, mask, _mm_load_si128(of_pixel));
     }
+    if (panels == 3) store_panel(y + 16, t.y_stride, t.channels - 16, bytes[2], count);
   } else if (t.y_stride == kChannels && t.channels == kChannels) {
     _mm512_mask_storeu_epi8(y, _bzhi_u64(~0ull, static_cast<unsigned>(8 * count)), bytes[0]);
   } else {
-    alignas(64) uint8_t memory[64];
-    _mm512_store_si512(memory, bytes[0]);
-    for (int i = 0; i < count; ++i) _mm_mask_storeu_epi8(y + i * t.y_stride, mask, load8(memory + 8 * i));
+    store_panel(y, t.y_stride, t.channels, bytes[0], count);
   }
 }
 
@@ -140,14 +148,14 @@ template <int M, int NV>
                                                 const uint8_t* const (&x)[(M + 2) / 3], ptrdiff_t offset,
                                                 __m512i (&acc)[M][NV]) {
   __m512i weights[NV];
-#pragma GCC unroll 2
+#pragma GCC unroll 3
   for (int j = 0; j < NV; ++j) weights[j] = _mm512_loadu_si512(w + j * t.w_stride);
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
     int64_t eight;
     __builtin_memcpy(&eight, x[m / 3] + (m % 3) * t.x_stride + offset, 8);
     const __m512i value = _mm512_set1_epi64(eight);
-#pragma GCC unroll 2
+#pragma GCC unroll 3
     for (int j = 0; j < NV; ++j) {
       acc[m][j] = _mm512_dpbusd_epi32(acc[m][j], value, weights[j]);
       asm("" : "+v"(acc[m][j]));  // or GCC 12 moves every sum to another register and back, in each step
@@ -159,7 +167,7 @@ template <int M, int NV>
 void run_tile(const Tile& given) {
   const Tile t = given;
   __m512i acc[M][NV];
-#pragma GCC unroll 2
+#pragma GCC unroll 3
   for (int j = 0; j < NV; ++j) {
     const __m512i init =
         _mm512_maskz_mov_epi32(0x5555, twice(t.requantize->acc_init + t.channel + kChannels * j));
@@ -185,7 +193,7 @@ void run_tile(const Tile& given) {
     }
   }
   Sums sums;
-#pragma GCC unroll 2
+#pragma GCC unroll 3
   for (int j = 0; j < NV; ++j) {
 #pragma GCC unroll 8
     for (int i = 0; i < (M + 7) / 8 * 4; ++i) {  // what belongs to no pixel is not stored
@@ -211,7 +219,9 @@ constexpr TileFunction kTiles[kMaxPanels][16] = {
      run_tile<13, 1>, run_tile<14, 1>, run_tile<15, 1>, run_tile<16, 1>},
     {run_tile<1, 2>, run_tile<2, 2>, run_tile<3, 2>, run_tile<4, 2>, run_tile<5, 2>, run_tile<6, 2>,
      run_tile<7, 2>, run_tile<8, 2>, run_tile<9, 2>, run_tile<10, 2>, run_tile<11, 2>, run_tile<12, 2>,
-     run_tile<13, 2>, run_tile<14, 2>}};
+     run_tile<13, 2>, run_tile<14, 2>},
+    {run_tile<1, 3>, run_tile<2, 3>, run_tile<3, 3>, run_tile<4, 3>, run_tile<5, 3>, run_tile<6, 3>,
+     run_tile<7, 3>, run_tile<8, 3>}};
 
 }  // namespace
 
