@@ -26,8 +26,8 @@ const Row& strongest_row(const Row* rows, int count, Isa cap, const char* family
 }
 
 // How many tasks a step of `cycles` estimated cycles is worth: a few per thread, none shorter than about 20
-// us, but one for every thread from 4000 cycles on. Costs are those of whole tiles and quiet cores: layers of
-// few channels take two to three times as long, so 3 to 4 us, and a hand-over takes 0.5 us. Workers also fall
+// us, but one for every thread from 2000 cycles on. Costs are those of whole tiles and quiet cores: layers of
+// few channels take two to three times as long, so about 2 us, and a hand-over takes 0.4 us. Workers also fall
 // asleep during a row of steps that are not shared, which costs 10 us.
 inline int tasks_for_cycles(double cycles, int num_threads) {
   if (num_threads <= 1) return 1;
@@ -36,7 +36,7 @@ inline int tasks_for_cycles(double cycles, int num_threads) {
   const double want = cycles / kCyclesPerTask;
   if (want >= most) return static_cast<int>(most);
   if (want >= num_threads) return static_cast<int>(want) / num_threads * num_threads;
-  constexpr double kCyclesToShare = 4e3;
+  constexpr double kCyclesToShare = 2e3;
   return cycles > kCyclesToShare ? num_threads : 1;
 }
 

@@ -76,10 +76,11 @@ struct Sums {
 }
 
 // `bytes`: of each panel, 8 pixels of which `count` are stored, from `pixel` on.
-[[gnu::always_inline]] inline void store_bytes(const Tile& t, const __m512i (&bytes)[kMaxPanels], int panels,
-                                               int pixel, int count) {
+template <int NV>
+[[gnu::always_inline]] inline void store_bytes(const Tile& t, const __m512i (&bytes)[NV], int pixel,
+                                               int count) {
   uint8_t* y = t.y + t.channel + pixel * t.y_stride;
-  if (panels >= 2) {
+  if constexpr (NV >= 2) {
     const __mmask16 mask = requantize_mask16(t.channels);
     // Of pixels 0, 2, 4, 6, then of 1, 3, 5, 7: the bytes of both panels side by side.
     alignas(64) uint8_t memory[128];
@@ -89,7 +90,7 @@ struct Sums {
       const __m128i* of_pixel = reinterpret_cast<const __m128i*>(memory + 16 * (i / 2) + 64 * (i % 2));
       _mm_mask_storeu_epi8(y + i * t.y_stride, mask, _mm_load_si128(of_pixel));
     }
-    if (panels == 3) store_panel(y + 16, t.y_stride, t.channels - 16, bytes[2], count);
+    if constexpr (NV == 3) store_panel(y + 16, t.y_stride, t.channels - 16, bytes[2], count);
   } else if (t.y_stride == kChannels && t.channels == kChannels) {
     _mm512_mask_storeu_epi8(y, _bzhi_u64(~0ull, static_cast<unsigned>(8 * count)), bytes[0]);
   } else {
@@ -97,19 +98,21 @@ struct Sums {
   }
 }
 
-template <bool kResidual>
-[[gnu::noinline]] void store_u8(const Tile& tile, const Sums& sums, int pixels, int panels) {
+// Once for every number of panels, not for every tile: it works from memory.
+template <int NV, bool kResidual>
+[[gnu::noinline]] void store_u8(const Tile& tile, const Sums& sums, int pixels) {
   const Tile t = tile;  // a store of bytes may change what references refer to
-  const Requantize q = *t.requantize;
-  const RequantizeVectors constants = requantize_vectors(q);
-  __m512 multiplier[kMaxPanels], offset[kMaxPanels];
-  for (int j = 0; j < kMaxPanels; ++j) {
-    multiplier[j] = _mm512_castsi512_ps(twice(q.multiplier + t.channel + kChannels * j));
-    offset[j] = _mm512_castsi512_ps(twice(q.offset + t.channel + kChannels * j));
+  const RequantizeVectors constants = requantize_vectors(*t.requantize);
+  __m512 multiplier[NV], offset[NV];
+#pragma GCC unroll 3
+  for (int j = 0; j < NV; ++j) {
+    multiplier[j] = _mm512_castsi512_ps(twice(t.requantize->multiplier + t.channel + kChannels * j));
+    offset[j] = _mm512_castsi512_ps(twice(t.requantize->offset + t.channel + kChannels * j));
   }
   for (int p = 0; p < pixels; p += 8) {
-    __m512i bytes[kMaxPanels];
-    for (int j = 0; j < panels; ++j) {
+    __m512i bytes[NV];
+#pragma GCC unroll 3
+    for (int j = 0; j < NV; ++j) {
       __m512i v[4];
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
@@ -126,7 +129,7 @@ template <bool kResidual>
       }
       bytes[j] = pack_pixels(constants, v);
     }
-    store_bytes(t, bytes, panels, p, pixels - p < 8 ? pixels - p : 8);
+    store_bytes<NV>(t, bytes, p, pixels - p < 8 ? pixels - p : 8);
   }
 }
 
@@ -204,9 +207,9 @@ void run_tile(const Tile& given) {
   if (t.general) {
     store_general(given, sums, M, NV);
   } else if (t.residual != nullptr) {
-    store_u8<true>(given, sums, M, NV);
+    store_u8<NV, true>(given, sums, M);
   } else {
-    store_u8<false>(given, sums, M, NV);
+    store_u8<NV, false>(given, sums, M);
   }
 }
 
