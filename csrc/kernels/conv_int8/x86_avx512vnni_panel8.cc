@@ -145,18 +145,24 @@ template <int NV, bool kResidual>
   }
 }
 
-// Products of 8 channels.
+// One pointer per five pixels: the others are reached as [p + s], [p + 2 * s], [p + s3], [p + 4 * s].
+constexpr int kPerPointer = 5;
+constexpr int pointers(int pixels) { return (pixels + kPerPointer - 1) / kPerPointer; }
+
+// Products of 8 channels; s3 is three times the stride.
 template <int M, int NV>
-[[gnu::always_inline]] inline void add_products(const Tile& t, const int8_t* w,
-                                                const uint8_t* const (&x)[(M + 2) / 3], ptrdiff_t offset,
+[[gnu::always_inline]] inline void add_products(const Tile& t, ptrdiff_t s3, const int8_t* w,
+                                                const uint8_t* const (&x)[pointers(M)], ptrdiff_t offset,
                                                 __m512i (&acc)[M][NV]) {
   __m512i weights[NV];
 #pragma GCC unroll 3
   for (int j = 0; j < NV; ++j) weights[j] = _mm512_loadu_si512(w + j * t.w_stride);
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
+    const int place = m % kPerPointer;
+    const ptrdiff_t apart = place == 3 ? s3 : place * t.x_stride;
     int64_t eight;
-    __builtin_memcpy(&eight, x[m / 3] + (m % 3) * t.x_stride + offset, 8);
+    __builtin_memcpy(&eight, x[m / kPerPointer] + apart + offset, 8);
     const __m512i value = _mm512_set1_epi64(eight);
 #pragma GCC unroll 3
     for (int j = 0; j < NV; ++j) {
@@ -178,20 +184,21 @@ void run_tile(const Tile& given) {
     for (int m = 0; m < M; ++m) acc[m][j] = init;
   }
   const int8_t* w = t.w;
+  const ptrdiff_t s3 = 3 * t.x_stride;
+  constexpr int kPointers = pointers(M);
   for (int tap = 0; tap < t.taps; ++tap) {
-    // One pointer per three pixels: the others are reached as [p + s] and [p + 2 * s].
-    const uint8_t* x[(M + 2) / 3];
-#pragma GCC unroll 6
-    for (int i = 0; i < (M + 2) / 3; ++i) x[i] = t.x + t.tap_offset[tap] + 3 * i * t.x_stride;
+    const uint8_t* x[kPointers];
+#pragma GCC unroll 4
+    for (int i = 0; i < kPointers; ++i) x[i] = t.x + t.tap_offset[tap] + kPerPointer * i * t.x_stride;
     int step = 0;
     for (; step + 2 <= t.steps; step += 2, w += 128) {
-      add_products<M, NV>(t, w, x, 0, acc);
-      add_products<M, NV>(t, w + 64, x, 8, acc);
-#pragma GCC unroll 6
-      for (int i = 0; i < (M + 2) / 3; ++i) x[i] += 16;
+      add_products<M, NV>(t, s3, w, x, 0, acc);
+      add_products<M, NV>(t, s3, w + 64, x, 8, acc);
+#pragma GCC unroll 4
+      for (int i = 0; i < kPointers; ++i) x[i] += 16;
     }
     if (step < t.steps) {
-      add_products<M, NV>(t, w, x, 0, acc);
+      add_products<M, NV>(t, s3, w, x, 0, acc);
       w += 64;
     }
   }
