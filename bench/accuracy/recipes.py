@@ -88,6 +88,15 @@ ROWS = [
     Row(
         "50 % of the MACs removed", RESNET_VGG, pruned("filter,macs=0.5,criterion=obs,round_to=8"), limit=2.0
     ),
+    Row(
+        "50 % of the MACs removed, of all layers alike",
+        RESNET_VGG,
+        pruned("filter,macs=0.5,criterion=obs,round_to=8,scope=layer"),
+        limit=2.0,
+    ),
+    Row(
+        "65 % of the MACs removed", RESNET_VGG, pruned("filter,macs=0.65,criterion=obs,round_to=8"), limit=2.0
+    ),
     Row("int8, smoothed", ("transformer",), quantized("int8", ("smooth", *ROUNDING)), limit=0.5),
     Row(
         "50 % of the weights, int8",
