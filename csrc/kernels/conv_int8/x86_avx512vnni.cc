@@ -272,7 +272,8 @@ void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end, int ti
 void run_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Args& given) {
   if (given.rows <= 0 || given.cols <= 0) return;
   const ConvInt8Args args = conv_int8::flatten(given);
-  const int narrow = conv_int8::first_of_panel8(args.n, args.taps, args.k);  // from here on, panels of 8 channels
+  const int narrow =
+      conv_int8::first_of_panel8(args.n, args.taps, args.k);  // from here on, panels of 8 channels
   const int panel_begin = args.n_begin / 16,
             panel_end = ((args.n_end < narrow ? args.n_end : narrow) + 15) / 16;
   const ptrdiff_t bytes = (panel_end - panel_begin) * conv_int8::panel16_stride(args.taps, args.k, 4);
