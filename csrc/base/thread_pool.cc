@@ -26,6 +26,11 @@ namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(50);
 constexpr int kTouch = 16;  // turns of the spin after which a worker fetches its own seat
+// Generations are compared by their difference, so seats may not fall 2^31 jobs behind: all are brought up to
+// date once in so many. The first lies shortly before the wrap, so that every process, every test, runs
+// through it.
+constexpr uint32_t kRefresh = 1u << 30;
+constexpr uint32_t kFirstGeneration = ~0u - 255;
 
 void pause() {
 #if defined(__x86_64__)
@@ -117,9 +122,11 @@ struct ThreadPool::Impl {
   };
 
   struct Seat {
-    alignas(64) std::atomic<uint64_t> unclaimed{0};  // generation, tasks of the share nobody has claimed
+    // Generation, and the tasks of the share that nobody has claimed.
+    alignas(64) std::atomic<uint64_t> unclaimed{Ticket::word(kFirstGeneration, 0)};
     std::atomic<int> touched{0};
-    alignas(64) std::atomic<uint64_t> done{0};  // generation, tasks this thread has finished
+    // Generation, and the tasks that this thread has finished.
+    alignas(64) std::atomic<uint64_t> done{Ticket::word(kFirstGeneration, 0)};
   };
 
   struct Share {
@@ -133,7 +140,7 @@ struct ThreadPool::Impl {
   int home = forks.load(std::memory_order_relaxed);  // the process whose threads these are
   std::vector<Seat> seats;
 
-  alignas(64) std::atomic<uint64_t> ticket{0};
+  alignas(64) std::atomic<uint64_t> ticket{Ticket::word(kFirstGeneration, 0)};
   TaskRef task;  // of the job; read by those who have claimed a task of it
   alignas(64) std::atomic<int> sleeping{0};
   std::atomic<bool> stop{false};
@@ -175,7 +182,7 @@ struct ThreadPool::Impl {
 
   // Runs tasks of `job` until none is left to claim; `finished` of them this thread has run before.
   void run_tasks(Ticket job, size_t thread, uint32_t finished) {
-    for (size_t i = 0, owner = thread; i < seats.size(); ++i) {
+    for (size_t i = 0, owner = thread; i < seats.size() && generation() == job.generation; ++i) {
       for (int index = 0; claim(owner, job, &index);) {
         task(index, static_cast<int>(thread));
         seats[thread].done.store(Ticket::word(job.generation, ++finished), std::memory_order_release);
@@ -227,10 +234,20 @@ struct ThreadPool::Impl {
     for (size_t i = 1; i < seats.size(); ++i) threads.emplace_back([this, i, seen] { work(i, seen); });
   }
 
+  // As after a job of this generation in which every thread had a share. Nobody else writes to seats between
+  // jobs.
+  void refresh(uint32_t last) {
+    for (Seat& seat : seats) {
+      seat.unclaimed.store(Ticket::word(last, 0), std::memory_order_relaxed);
+      seat.done.store(Ticket::word(last, 0), std::memory_order_relaxed);
+    }
+  }
+
   // The next job, of so many tasks. By the holder of `callers`. The store is not waited for: a worker who
   // falls asleep in this moment may miss the job, not the next one.
   Ticket publish(uint32_t tasks) {
     const Ticket job(Ticket::word(generation() + 1, tasks));
+    if (job.generation % kRefresh == 0) refresh(job.generation - 1);
     ticket.store(Ticket::word(job.generation, tasks), std::memory_order_release);
     if (sleeping.load(std::memory_order_relaxed) == 0) return job;
     {
