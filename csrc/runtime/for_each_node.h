@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <numeric>
 
@@ -23,14 +24,17 @@ void for_each_node(const Program& program, ThreadPool& pool, F f) {
   }
   std::vector<int> order(count);
   std::iota(order.begin(), order.end(), 0);
-  // The pool hands out its tasks from the last to the first.
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return weights[a] < weights[b]; });
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return weights[a] > weights[b]; });
   std::vector<std::exception_ptr> failures(count);
-  pool.parallel_for(count, [&](int task, int) {
-    try {
-      f(order[task]);
-    } catch (...) {
-      failures[order[task]] = std::current_exception();
+  std::atomic<int> next{0};
+  const FlushSubnormals flush;  // as workers do: what is packed depends on no thread
+  pool.parallel_for(std::min(count, pool.num_threads()), [&](int, int) {
+    for (int i; (i = next.fetch_add(1)) < count;) {
+      try {
+        f(order[i]);
+      } catch (...) {
+        failures[order[i]] = std::current_exception();
+      }
     }
   });
   for (const std::exception_ptr& failure : failures) {
