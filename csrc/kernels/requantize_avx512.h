@@ -77,14 +77,18 @@ struct RequantizeVectors {
   return _mm512_cvtps_epi32(requantize_scale(q, acc, channel));
 }
 
-// Fast form with a residual: of scaled values (requantize_scale), and the bytes of the 16 channels.
+// Fast form with a residual: of scaled values (requantize_scale), and the residuals as dwords or bytes.
 [[gnu::always_inline]] static inline __m512i requantize_residual_to_s32(const RequantizeVectors& v,
-                                                                        __m512 scaled, __m128i bytes) {
+                                                                        __m512 scaled, __m512i residual) {
   const __m512 f = requantize_clamp16(scaled, v.lo, v.hi);
   const __m512 q1 = _mm512_roundscale_ps(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 r = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-  const __m512 other = _mm512_fmadd_ps(r, v.b_multiplier, v.add_offset);
+  const __m512 other = _mm512_fmadd_ps(_mm512_cvtepi32_ps(residual), v.b_multiplier, v.add_offset);
   return _mm512_cvtps_epi32(_mm512_fmadd_ps(q1, v.a_multiplier, other));
+}
+
+[[gnu::always_inline]] static inline __m512i requantize_residual_to_s32(const RequantizeVectors& v,
+                                                                        __m512 scaled, __m128i bytes) {
+  return requantize_residual_to_s32(v, scaled, _mm512_cvtepu8_epi32(bytes));
 }
 
 // Fast form: clamped bytes of two vectors of words (_mm512_packs_epi32), in the order of that pack.
@@ -93,12 +97,26 @@ struct RequantizeVectors {
   return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), v.lowest), v.highest);
 }
 
+// Packed vectors of 16 in order.
+[[gnu::always_inline]] static inline __m512i requantize_order(__m512i bytes) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_epi32(order, bytes);
+}
+
 // Fast form: four vectors of 16 -> 64 clamped bytes in order.
 [[gnu::always_inline]] static inline __m512i requantize_pack(const RequantizeVectors& v, __m512i a, __m512i b,
                                                              __m512i c, __m512i d) {
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i bytes = requantize_words(v, _mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-  return _mm512_permutexvar_epi32(order, bytes);
+  return requantize_order(requantize_words(v, _mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)));
+}
+
+// The same where the bounds of the results are those of a byte, as the packs saturate.
+[[gnu::always_inline]] static inline __m512i requantize_pack_whole(__m512i a, __m512i b, __m512i c,
+                                                                   __m512i d) {
+  return requantize_order(_mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)));
+}
+
+[[gnu::always_inline]] static inline bool requantize_whole_range(const Requantize& q) {
+  return q.residual != nullptr ? q.add_lo <= 0.0f && q.add_hi >= 255.0f : q.lo <= 0.0f && q.hi >= 255.0f;
 }
 
 // Any kind of output, 16 channels at a time: the first `channels` of them are stored. y and residual point at

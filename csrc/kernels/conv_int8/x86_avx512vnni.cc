@@ -39,7 +39,8 @@ struct Tile {
   const uint8_t* residual;
   ptrdiff_t residual_stride;
   const Requantize* requantize;
-  bool general;  // the fast epilogue would not do
+  bool general;      // the fast epilogue would not do
+  bool whole_range;  // results are bounded by 0 and 255
 };
 
 // The general epilogue works from memory, so that it exists once and not per tile shape.
@@ -54,7 +55,36 @@ struct Tile {
   }
 }
 
-template <int M, int NV, bool RESIDUAL>
+// Bytes of the pixels m, m + 1, ... that fill one vector: 4, 2 or 1 of them for 1, 2 or more panels.
+template <int M, int PIXELS, bool PLAIN>
+[[gnu::always_inline]] inline void store_pixels(uint8_t* y, ptrdiff_t stride, int m, __mmask64 mask,
+                                                __m512i bytes) {
+  if (PIXELS == 1) {
+    if (PLAIN)
+      _mm512_storeu_si512(y, bytes);
+    else
+      _mm512_mask_storeu_epi8(y, mask, bytes);
+  } else if (PIXELS == 2) {
+    const __m256i first = _mm512_castsi512_si256(bytes), second = _mm512_extracti64x4_epi64(bytes, 1);
+    const __mmask32 mask32 = static_cast<__mmask32>(mask);
+    if (PLAIN) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), first);
+      if (m + 1 < M) _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + stride), second);
+    } else {
+      _mm256_mask_storeu_epi8(y, mask32, first);
+      if (m + 1 < M) _mm256_mask_storeu_epi8(y + stride, mask32, second);
+    }
+  } else {
+    const __mmask16 mask16 = static_cast<__mmask16>(mask);
+    _mm_mask_storeu_epi8(y, mask16, _mm512_castsi512_si128(bytes));
+    if (m + 1 < M) _mm_mask_storeu_epi8(y + stride, mask16, _mm512_extracti32x4_epi32(bytes, 1));
+    if (m + 2 < M) _mm_mask_storeu_epi8(y + 2 * stride, mask16, _mm512_extracti32x4_epi32(bytes, 2));
+    if (m + 3 < M) _mm_mask_storeu_epi8(y + 3 * stride, mask16, _mm512_extracti32x4_epi32(bytes, 3));
+  }
+}
+
+// PLAIN: the tile has all of its channels, and the packs saturate to what the bounds are.
+template <int M, int NV, bool RESIDUAL, bool PLAIN>
 [[gnu::always_inline]] inline void store_u8(const Tile& tile, const __m512i (&acc)[M * NV]) {
   // Copies, since a store of bytes may change what references refer to: members would be loaded again.
   const Tile t = tile;
@@ -66,7 +96,7 @@ template <int M, int NV, bool RESIDUAL>
   for (int j = 0; j < NV; j += kVectors) {
     const int channel = t.channel + 16 * j;
     const int left = t.n - channel;
-    if (left <= 0) return;
+    if (!PLAIN && left <= 0) return;
     // The last group of 5 to 7 panels is narrower: what lies beyond the tile belongs to another one.
     const int width = 16 * (NV - j < kVectors ? NV - j : kVectors);
     const __mmask64 mask = _bzhi_u64(~0ull, left < width ? left : width);
@@ -86,29 +116,17 @@ template <int M, int NV, bool RESIDUAL>
         if (RESIDUAL) {
           const uint8_t* residual = t.residual + pixel * t.residual_stride + first;
           const __m128i bytes =
-              _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask >> (16 * (panel - j))), residual);
+              PLAIN ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(residual))
+                    : _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask >> (16 * (panel - j))), residual);
           v[i] = requantize_residual_to_s32(constants, requantize_scale(q, value, first), bytes);
         } else {
           v[i] = requantize_to_s32(q, value, first);
         }
       }
-      const __m512i bytes = requantize_pack(constants, v[0], v[1], v[2], v[3]);
-      uint8_t* y = t.y + m * t.y_stride + channel;
-      if (kPixels == 1) {
-        _mm512_mask_storeu_epi8(y, mask, bytes);
-      } else if (kPixels == 2) {
-        _mm256_mask_storeu_epi8(y, static_cast<__mmask32>(mask), _mm512_castsi512_si256(bytes));
-        if (m + 1 < M) {
-          _mm256_mask_storeu_epi8(y + t.y_stride, static_cast<__mmask32>(mask),
-                                  _mm512_extracti64x4_epi64(bytes, 1));
-        }
-      } else {
-        const __mmask16 mask16 = static_cast<__mmask16>(mask);
-        _mm_mask_storeu_epi8(y, mask16, _mm512_castsi512_si128(bytes));
-        if (m + 1 < M) _mm_mask_storeu_epi8(y + t.y_stride, mask16, _mm512_extracti32x4_epi32(bytes, 1));
-        if (m + 2 < M) _mm_mask_storeu_epi8(y + 2 * t.y_stride, mask16, _mm512_extracti32x4_epi32(bytes, 2));
-        if (m + 3 < M) _mm_mask_storeu_epi8(y + 3 * t.y_stride, mask16, _mm512_extracti32x4_epi32(bytes, 3));
-      }
+      const __m512i bytes = PLAIN ? requantize_pack_whole(v[0], v[1], v[2], v[3])
+                                  : requantize_pack(constants, v[0], v[1], v[2], v[3]);
+      store_pixels<M, kPixels, PLAIN && (kPixels > 1 || NV == 4 || NV == 8)>(t.y + m * t.y_stride + channel,
+                                                                             t.y_stride, m, mask, bytes);
     }
   }
 }
@@ -174,9 +192,15 @@ void run_tile(const Tile& t) {
     for (int i = 0; i < M * NV; ++i) memory[i] = acc[i];
     store_general(t, memory, M, NV);
   } else if (t.residual != nullptr) {
-    store_u8<M, NV, true>(t, acc);
+    if (t.whole_range && t.n - t.channel >= 16 * NV)
+      store_u8<M, NV, true, true>(t, acc);
+    else
+      store_u8<M, NV, true, false>(t, acc);
   } else {
-    store_u8<M, NV, false>(t, acc);
+    if (t.whole_range && t.n - t.channel >= 16 * NV)
+      store_u8<M, NV, false, true>(t, acc);
+    else
+      store_u8<M, NV, false, false>(t, acc);
   }
 }
 
@@ -247,6 +271,7 @@ void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end, int ti
   t.residual_stride = q.residual_col_stride;
   t.requantize = &q;
   t.general = general;
+  t.whole_range = requantize_whole_range(q);
   for (int row = 0; row < args.rows; ++row) {
     t.x = args.x + row * args.x_row_stride;
     t.y = static_cast<uint8_t*>(args.y) + row * args.y_row_stride;
