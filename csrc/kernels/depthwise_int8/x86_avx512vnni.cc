@@ -28,9 +28,11 @@ struct Block {
   alignas(64) int32_t acc_init[64];
   alignas(64) float multiplier[64];
   alignas(64) float offset[64];
+  __m512i lowest, highest;  // bounds of the results, bytes
   const int8_t* w;
   int channel, channels;
   bool general;  // see needs_general
+  bool plain;    // all 64 channels, and the packs saturate to what the bounds are
   int pixels;    // segments of the row side by side: 1, 2 or 4
   const DepthwiseInt8Args* args;
 };
@@ -123,8 +125,13 @@ bool needs_general(const DepthwiseInt8Args& args, const Block& b) {
 // Output o of every segment from the words of vectors 0, 1 and 2, 3 (_mm512_packs_epi32).
 [[gnu::always_inline]] inline void store_words(const Block& b, __m512i low, __m512i high,
                                                const RowPointers& p, int o, int pixels) {
-  const __m512i bytes = requantize_words(requantize_vectors(b.args->requantize), low, high);
+  __m512i bytes = _mm512_packus_epi16(low, high);
   const ptrdiff_t at = o * b.args->y_col_stride + b.channel;
+  if (pixels == 1 && b.plain) {
+    _mm512_storeu_si512(p.y[0] + at, bytes);
+    return;
+  }
+  bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, b.lowest), b.highest);
   const __mmask64 mask = _bzhi_u64(~0ull, static_cast<unsigned>(b.channels));
   if (pixels == 1) {
     _mm512_mask_storeu_epi8(p.y[0] + at, mask, bytes);
@@ -360,6 +367,10 @@ void run_depthwise_int8_u8s8s32_quads__avx512vnni(const DepthwiseInt8Args& args)
       b.pixels = depthwise_int8::quads_pixels(b.channels);
       load_parameters(args.requantize, &b);
       b.general = needs_general(args, b);
+      const RequantizeVectors constants = requantize_vectors(args.requantize);
+      b.lowest = constants.lowest;
+      b.highest = constants.highest;
+      b.plain = b.channels == 64 && requantize_whole_range(args.requantize);
       row_function[count] = b.pixels == 1   ? choose<1>(args)
                             : b.pixels == 2 ? choose<2>(args)
                                             : choose<4>(args);
