@@ -131,7 +131,12 @@ struct Results {
   uint8_t* const* y;
 };
 
-template <bool kResidual>
+[[gnu::always_inline]] inline void store16(uint8_t* y, __m128i bytes) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(y), bytes);
+}
+
+// kPlain: all 16 channels, and the packs saturate to what the bounds are.
+template <bool kResidual, bool kPlain>
 void store_u8(const Requantize& q, const RequantizeVectors& constants, const Results& r) {
   // Dword p of every 128-bit lane: bytes p of its dwords, which are four channels.
   const __m512i by_pixel = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
@@ -157,8 +162,9 @@ void store_u8(const Requantize& q, const RequantizeVectors& constants, const Res
       }
       value[c] = _mm512_cvtps_epi32(f);
     }
-    const __m512i bytes = requantize_words(constants, _mm512_packs_epi32(value[0], value[1]),
-                                           _mm512_packs_epi32(value[2], value[3]));
+    const __m512i low = _mm512_packs_epi32(value[0], value[1]);
+    const __m512i high = _mm512_packs_epi32(value[2], value[3]);
+    const __m512i bytes = kPlain ? _mm512_packus_epi16(low, high) : requantize_words(constants, low, high);
     quad[i] = _mm512_shuffle_epi8(bytes, by_pixel);
   }
   transpose_4x4(quad);            // lane l of quad[j]: pixel 4 l + j
@@ -167,6 +173,13 @@ void store_u8(const Requantize& q, const RequantizeVectors& constants, const Res
   const __mmask16 mask = requantize_mask16(r.channels);
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
+    if (kPlain) {
+      store16(y[j] + channel, _mm512_castsi512_si128(quad[j]));
+      store16(y[4 + j] + channel, _mm512_extracti32x4_epi32(quad[j], 1));
+      store16(y[8 + j] + channel, _mm512_extracti32x4_epi32(quad[j], 2));
+      store16(y[12 + j] + channel, _mm512_extracti32x4_epi32(quad[j], 3));
+      continue;
+    }
     _mm_mask_storeu_epi8(y[j] + channel, mask, _mm512_castsi512_si128(quad[j]));
     _mm_mask_storeu_epi8(y[4 + j] + channel, mask, _mm512_extracti32x4_epi32(quad[j], 1));
     _mm_mask_storeu_epi8(y[8 + j] + channel, mask, _mm512_extracti32x4_epi32(quad[j], 2));
@@ -188,6 +201,7 @@ template <int V>
 void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const TwinStrip& strip, bool general) {
   const Requantize& q = args.requantize;
   const RequantizeVectors constants = requantize_vectors(q);
+  const bool whole_range = requantize_whole_range(q);
   for (int o = args.n_begin; o < args.n_end; o += kGroup) {
     Results r;
     r.stride = V * kLanes;
@@ -200,12 +214,13 @@ void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const TwinStr
       r.sums = strip.sums + v * kLanes;
       r.residual = strip.residual + v * kLanes;
       r.y = strip.y + v * kLanes;
+      const bool plain = whole_range && r.channels == kGroup;
       if (general)
         store_general(q, r);
       else if (q.residual != nullptr)
-        store_u8<true>(q, constants, r);
+        plain ? store_u8<true, true>(q, constants, r) : store_u8<true, false>(q, constants, r);
       else
-        store_u8<false>(q, constants, r);
+        plain ? store_u8<false, true>(q, constants, r) : store_u8<false, false>(q, constants, r);
     }
   }
 }
