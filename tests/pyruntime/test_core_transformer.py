@@ -125,6 +125,16 @@ def test_attention_where_everything_is_masked_is_zero() -> None:
     assert not got.any()
 
 
+@pytest.mark.parametrize("far", [-30.0, -80.0, -81.0, -88.0, -104.0, -1e30, np.nan])
+def test_attention_where_most_lies_far_below_the_maximum(far: float) -> None:
+    b = Builder()
+    program = b.finish(attention(b, ["N", 1, 1, "T"], 2, 8, 8, "f32"))
+    feed = b.feed(N=1, S=3, T=20)
+    feed[program.inputs[3]] = np.full((1, 1, 1, 20), far, np.float32)
+    feed[program.inputs[3]][..., 7] = 0.0
+    check_exact(program, feed)
+
+
 def test_attention_of_nothing() -> None:
     """No sequences and no queries are empty results; without keys there is nothing to attend to."""
     b = Builder(12)

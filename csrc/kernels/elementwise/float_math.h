@@ -31,10 +31,8 @@ inline float clamp_f32(float v, float lo, float hi) {
 
 inline float pow2_f32(uint32_t n) { return float_of((n + 127u) << 23); }
 
-inline float exp_f32(float x) {
-  const float t = clamp_f32(x, -104.0f, 89.0f);
-  const float shifted = fma_f32(t, 1.44269504f, kRound);
-  const uint32_t n = bits_of(shifted) - kRoundBits;
+// exp(t) without its power of two, whose exponent `shifted` holds in its lowest bits.
+inline float exp_fraction_f32(float t, float shifted) {
   const float whole = shifted - kRound;
   float r = fma_f32(whole, -0.693147182f, t);
   r = fma_f32(whole, 1.90465421e-9f, r);
@@ -43,9 +41,23 @@ inline float exp_f32(float x) {
   p = fma_f32(p, r, 0.041666187f);
   p = fma_f32(p, r, 0.16666512f);
   p = fma_f32(p, r, 0.5f);
-  p = fma_f32(p, r * r, r) + 1.0f;
+  return fma_f32(p, r * r, r) + 1.0f;
+}
+
+inline float exp_f32(float x) {
+  const float t = clamp_f32(x, -104.0f, 89.0f);
+  const float shifted = fma_f32(t, 1.44269504f, kRound);
+  const uint32_t n = bits_of(shifted) - kRoundBits;
   const uint32_t half = static_cast<uint32_t>(static_cast<int32_t>(n) >> 1);
-  return p * pow2_f32(half) * pow2_f32(n - half);
+  return exp_fraction_f32(t, shifted) * pow2_f32(half) * pow2_f32(n - half);
+}
+
+// exp_f32 for x <= 0 as far as a softmax needs it: the same bits down to -80, beyond that, and for NaN, what
+// comes to nothing beside a maximum of 1. One addition to the exponent takes the place of two products.
+inline float exp_nonpositive_f32(float x) {
+  const float t = x > -80.0f ? x : -80.0f;
+  const float shifted = fma_f32(t, 1.44269504f, kRound);
+  return float_of(bits_of(exp_fraction_f32(t, shifted)) + (bits_of(shifted) << 23));  // kRound's go beyond 32
 }
 
 inline float tanh_f32(float x) {

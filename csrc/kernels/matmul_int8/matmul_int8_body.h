@@ -83,9 +83,8 @@ int32_t write_exp_codes(int64_t n, const int32_t* acc, float multiplier, const f
   int32_t sum = 0;
   PYRUNTIME_IVDEP
   for (int64_t i = 0; i < n; ++i) {
-    const float e = exp_f32(scores[i] - maximum) * 255.0f;
-    const float bounded = e > 0.0f ? e : 0.0f;  // NaN too
-    const int32_t code = static_cast<int32_t>(bits_of(bounded + kRound) - kRoundBits);
+    const float e = exp_nonpositive_f32(scores[i] - maximum) * 255.0f;
+    const int32_t code = static_cast<int32_t>(bits_of(e + kRound) - kRoundBits);
     codes[i] = static_cast<Code>(code);
     sum += code;
   }
