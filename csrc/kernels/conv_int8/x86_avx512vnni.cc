@@ -22,11 +22,13 @@ namespace {
 constexpr int kMaxPixels = 14;
 constexpr int kMaxPixelsResidual = 10;  // leaves registers for the constants of the longer epilogue
 constexpr int kMaxPanels = 8;
+constexpr int kMostTiles = 8;                   // side by side
 constexpr ptrdiff_t kPrefetchBytes = 1024;      // ahead of each weight stream, matrix-vector tiles only
 constexpr ptrdiff_t kWeightsInL2 = 512 * 1024;  // more: read every weight once, the activations several times
 
-// Everything a tile needs; the pointers stand at its first pixel.
+// Everything a tile needs, and those behind it in its row; the pointers stand at its first pixel.
 struct Tile {
+  int count;  // of tiles: constants of the epilogue are set up once for all of them
   const uint8_t* x;
   ptrdiff_t x_stride;
   const int32_t* tap_offset;
@@ -34,6 +36,7 @@ struct Tile {
   const int8_t* w;   // first panel
   ptrdiff_t w_stride;
   const int8_t* next;  // fetched into L2 by tiles of kTilesAhead, a cache line for every turn of the loop
+  ptrdiff_t ahead;     // from one tile to the next, bytes of these
   int channel, n;      // first output channel; channels of the layer
   uint8_t* y;          // channel 0
   ptrdiff_t y_stride;
@@ -159,69 +162,78 @@ template <int M, int NV>
 
 // AHEAD: weights that come next are fetched meanwhile.
 template <int M, int NV, bool AHEAD = false>
-void run_tile(const Tile& t) {
-  __m512i acc[M * NV];
+void run_tiles(const Tile& tile) {
+  Tile t = tile;
+  for (;;) {
+    __m512i acc[M * NV];
 #pragma GCC unroll 8
-  for (int j = 0; j < NV; ++j) {
-    const __m512i init = _mm512_loadu_si512(t.requantize->acc_init + t.channel + 16 * j);
+    for (int j = 0; j < NV; ++j) {
+      const __m512i init = _mm512_loadu_si512(t.requantize->acc_init + t.channel + 16 * j);
 #pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) acc[m * NV + j] = init;
-  }
-  const int8_t* w = t.w;
-  [[maybe_unused]] const int8_t* next = t.next;
-  const ptrdiff_t s = t.x_stride;
-  for (int tap = 0; tap < t.taps; ++tap) {
-    // One pointer per three pixels: the others are reached as [p + s] and [p + 2 * s], so registers suffice.
-    const uint8_t* x[(M + 2) / 3];
+      for (int m = 0; m < M; ++m) acc[m * NV + j] = init;
+    }
+    const int8_t* w = t.w;
+    [[maybe_unused]] const int8_t* next = t.next;
+    const ptrdiff_t s = t.x_stride;
+    for (int tap = 0; tap < t.taps; ++tap) {
+      // One pointer per three pixels: the others are reached as [p + s] and [p + 2 * s], so registers
+      // suffice.
+      const uint8_t* x[(M + 2) / 3];
 #pragma GCC unroll 5
-    for (int i = 0; i < (M + 2) / 3; ++i) x[i] = t.x + t.tap_offset[tap] + 3 * i * s;
-    // Two groups a turn: without them the pointers take a tenth of the instructions.
-    int g = 0;
-    for (; g + 2 <= t.groups; g += 2) {
-      add_products<M, NV>(t, w, x, 0, acc);
-      if (AHEAD) {
-        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
-        next += 64;
+      for (int i = 0; i < (M + 2) / 3; ++i) x[i] = t.x + t.tap_offset[tap] + 3 * i * s;
+      // Two groups a turn: without them the pointers take a tenth of the instructions.
+      int g = 0;
+      for (; g + 2 <= t.groups; g += 2) {
+        add_products<M, NV>(t, w, x, 0, acc);
+        if (AHEAD) {
+          _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+          next += 64;
+        }
+        add_products<M, NV>(t, w + 64, x, 4, acc);
+        w += 128;
+#pragma GCC unroll 5
+        for (int i = 0; i < (M + 2) / 3; ++i) x[i] += 8;
       }
-      add_products<M, NV>(t, w + 64, x, 4, acc);
-      w += 128;
-#pragma GCC unroll 5
-      for (int i = 0; i < (M + 2) / 3; ++i) x[i] += 8;
+      if (g < t.groups) {
+        add_products<M, NV>(t, w, x, 0, acc);
+        w += 64;
+      }
     }
-    if (g < t.groups) {
-      add_products<M, NV>(t, w, x, 0, acc);
-      w += 64;
-    }
-  }
-  if (t.general) {
-    __m512i memory[M * NV];
+    if (t.general) {
+      __m512i memory[M * NV];
 #pragma GCC unroll 28
-    for (int i = 0; i < M * NV; ++i) memory[i] = acc[i];
-    store_general(t, memory, M, NV);
-  } else if (t.residual != nullptr) {
-    if (t.whole_range && t.n - t.channel >= 16 * NV)
-      store_u8<M, NV, true, true>(t, acc);
-    else
-      store_u8<M, NV, true, false>(t, acc);
-  } else {
-    if (t.whole_range && t.n - t.channel >= 16 * NV)
-      store_u8<M, NV, false, true>(t, acc);
-    else
-      store_u8<M, NV, false, false>(t, acc);
+      for (int i = 0; i < M * NV; ++i) memory[i] = acc[i];
+      store_general(t, memory, M, NV);
+    } else if (t.residual != nullptr) {
+      if (t.whole_range && t.n - t.channel >= 16 * NV)
+        store_u8<M, NV, true, true>(t, acc);
+      else
+        store_u8<M, NV, true, false>(t, acc);
+    } else {
+      if (t.whole_range && t.n - t.channel >= 16 * NV)
+        store_u8<M, NV, false, true>(t, acc);
+      else
+        store_u8<M, NV, false, false>(t, acc);
+    }
+    if (--t.count == 0) return;
+    t.x += M * t.x_stride;
+    t.y += M * t.y_stride;
+    if (t.residual != nullptr) t.residual += M * t.residual_stride;
+    if (AHEAD) t.next += t.ahead;
   }
 }
 
 using TileFunction = void (*)(const Tile&);
 
 #define PYRUNTIME_TILE_ROW(m) \
-  {run_tile<m, 1>, run_tile<m, 2>, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr}
+  {run_tiles<m, 1>, run_tiles<m, 2>, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr}
 #define PYRUNTIME_TILE_ROW3(m) \
-  {run_tile<m, 1>, run_tile<m, 2>, run_tile<m, 3>, nullptr, nullptr, nullptr, nullptr, nullptr}
+  {run_tiles<m, 1>, run_tiles<m, 2>, run_tiles<m, 3>, nullptr, nullptr, nullptr, nullptr, nullptr}
 #define PYRUNTIME_TILE_ROW4(m) \
-  {run_tile<m, 1>, run_tile<m, 2>, run_tile<m, 3>, run_tile<m, 4>, nullptr, nullptr, nullptr, nullptr}
-#define PYRUNTIME_TILE_ROW8(m)                                     \
-  {run_tile<m, 1>, run_tile<m, 2>, run_tile<m, 3>, run_tile<m, 4>, \
-   run_tile<m, 5>, run_tile<m, 6>, run_tile<m, 7>, run_tile<m, 8>}
+  {run_tiles<m, 1>, run_tiles<m, 2>, run_tiles<m, 3>, run_tiles<m, 4>, nullptr, nullptr, nullptr, nullptr}
+#define PYRUNTIME_TILE_ROW8(m)                                         \
+  {run_tiles<m, 1>, run_tiles<m, 2>, run_tiles<m, 3>, run_tiles<m, 4>, \
+   run_tiles<m, 5>, run_tiles<m, 6>, run_tiles<m, 7>, run_tiles<m, 8>}
 
 // [pixels - 1][panels - 1]
 constexpr TileFunction kTiles[kMaxPixels][kMaxPanels] = {
@@ -234,9 +246,9 @@ constexpr TileFunction kTiles[kMaxPixels][kMaxPanels] = {
 // [pixels - 4], as many panels as panels_for says. Functions of their own: a second loop beside the first
 // has GCC spill accumulators, and without weights to fetch the instruction costs 2 % of the time.
 constexpr TileFunction kTilesAhead[kMaxPixels - 3] = {
-    run_tile<4, 4, true>,  run_tile<5, 4, true>,  run_tile<6, 4, true>,  run_tile<7, 3, true>,
-    run_tile<8, 3, true>,  run_tile<9, 3, true>,  run_tile<10, 2, true>, run_tile<11, 2, true>,
-    run_tile<12, 2, true>, run_tile<13, 2, true>, run_tile<14, 2, true>};
+    run_tiles<4, 4, true>,  run_tiles<5, 4, true>,  run_tiles<6, 4, true>,  run_tiles<7, 3, true>,
+    run_tiles<8, 3, true>,  run_tiles<9, 3, true>,  run_tiles<10, 2, true>, run_tiles<11, 2, true>,
+    run_tiles<12, 2, true>, run_tiles<13, 2, true>, run_tiles<14, 2, true>};
 
 // Panels per tile for tiles of `pixels` pixels.
 int panels_for(int pixels) { return pixels <= 3 ? 8 : pixels <= 6 ? 4 : pixels <= 9 ? 3 : 2; }
@@ -295,25 +307,27 @@ void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end, int ti
     t.x = args.x + row * args.x_row_stride;
     t.y = static_cast<uint8_t*>(args.y) + row * args.y_row_stride;
     t.residual = q.residual == nullptr ? nullptr : q.residual + row * q.residual_row_stride;
-    for (int i = 0; i < tiles; ++i) {
-      const int pixels = small + (i < larger ? 1 : 0);
+    for (int i = 0; i < tiles; i += t.count) {
+      const int pixels = small + (i < larger ? 1 : 0), alike = (i < larger ? larger : tiles) - i;
       const int step = panels_for(pixels);
-      t.next = next;
+      t.count = alike < kMostTiles ? alike : kMostTiles;
       for (int p = panel_begin; p < panel_end; p += step) {
         const int panels = panel_end - p < step ? panel_end - p : step;
         t.w = static_cast<const int8_t*>(args.w) + p * t.w_stride;
         t.channel = 16 * p;
         if (next != nullptr && pixels > 3 && panels == step) {
+          t.next = next + (p - panel_begin) * ahead;
+          t.ahead = (panel_end - panel_begin) * ahead;
           kTilesAhead[pixels - 4](t);
-          t.next += panels * ahead;
         } else {
           kTiles[pixels - 1][panels - 1](t);
         }
       }
-      if (next != nullptr) next += (panel_end - panel_begin) * ahead;
-      t.x += pixels * t.x_stride;
-      t.y += pixels * t.y_stride;
-      if (t.residual != nullptr) t.residual += pixels * t.residual_stride;
+      const ptrdiff_t done = static_cast<ptrdiff_t>(t.count) * pixels;
+      if (next != nullptr) next += t.count * (panel_end - panel_begin) * ahead;
+      t.x += done * t.x_stride;
+      t.y += done * t.y_stride;
+      if (t.residual != nullptr) t.residual += done * t.residual_stride;
     }
   }
 }
