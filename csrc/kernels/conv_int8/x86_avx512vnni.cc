@@ -26,9 +26,10 @@ constexpr int kMostTiles = 8;                   // side by side
 constexpr ptrdiff_t kPrefetchBytes = 1024;      // ahead of each weight stream, matrix-vector tiles only
 constexpr ptrdiff_t kWeightsInL2 = 512 * 1024;  // more: read every weight once, the activations several times
 
-// Everything a tile needs, and those behind it in its row; the pointers stand at its first pixel.
+// Everything a tile needs, and those that follow it; the pointers stand at its first pixel.
 struct Tile {
-  int count;  // of tiles: constants of the epilogue are set up once for all of them
+  int count;                                // of tiles: what surrounds them is set up once
+  ptrdiff_t x_step, y_step, residual_step;  // from one to the next
   const uint8_t* x;
   ptrdiff_t x_stride;
   const int32_t* tap_offset;
@@ -216,9 +217,9 @@ void run_tiles(const Tile& tile) {
         store_u8<M, NV, false, false>(t, acc);
     }
     if (--t.count == 0) return;
-    t.x += M * t.x_stride;
-    t.y += M * t.y_stride;
-    if (t.residual != nullptr) t.residual += M * t.residual_stride;
+    t.x += t.x_step;
+    t.y += t.y_step;
+    if (t.residual != nullptr) t.residual += t.residual_step;
     if (AHEAD) t.next += t.ahead;
   }
 }
@@ -256,22 +257,22 @@ int panels_for(int pixels) { return pixels <= 3 ? 8 : pixels <= 6 ? 4 : pixels <
 // The largest tile for rows of `cols` pixels and `panels` panels, by the instructions that all tiles take: of
 // `steps` of 4 channels each is a load for every panel, a broadcast for every pixel, and their products. With
 // a neighbour on the other hyperthread of a core it is these that count: tiles of 6 x 4 are a tenth faster
-// there than those of 14 x 2, and 3 % slower without. Few steps want few tiles; with a residual, 6 x 4 beat
-// 10 x 2 by a tenth.
+// there than those of 14 x 2. Without one they are as fast, but where steps are few, what comes before and
+// after the products is worth 200. With a residual 6 x 4 beat 10 x 2 by a tenth.
 int pixels_for(int cols, int panels, int steps, int most) {
+  constexpr int kTileInstructions = 200;
   constexpr int kPixels[] = {6, 9, kMaxPixels};
-  constexpr int kFewSteps = 48;
-  if (steps < kFewSteps && most == kMaxPixels) return most;
-  int best = most, least = 0;
+  int best = most;
+  int64_t least = 0;
   for (int wanted : kPixels) {
     const int pixels = wanted < most ? wanted : most;
     const int tiles = (cols + pixels - 1) / pixels, small = cols / tiles, larger = cols % tiles;
-    int instructions = 0;
+    int64_t instructions = 0;
     for (int i = 0; i < 2; ++i) {
       const int m = small + i, count = i == 0 ? tiles - larger : larger;
       const int step = panels_for(m), rest = panels % step;
-      instructions +=
-          count * (panels / step * (m * step + m + step + 2) + (rest > 0 ? m * rest + m + rest + 2 : 0));
+      instructions += count * (panels / step * (steps * (m * step + m + step + 2) + kTileInstructions));
+      if (rest > 0) instructions += count * (steps * (m * rest + m + rest + 2) + kTileInstructions);
     }
     if (least == 0 || instructions < least) {
       least = instructions;
@@ -303,14 +304,20 @@ void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end, int ti
   t.whole_range = requantize_whole_range(q);
   // Of the next weights for every panel of a tile.
   const ptrdiff_t ahead = t.w_stride / (args.rows * tiles) / 64 * 64;
-  for (int row = 0; row < args.rows; ++row) {
+  // The tiles of a row follow one another; where a row is one tile, those of the rows below do.
+  const bool down = tiles == 1;
+  for (int row = 0; row < args.rows; row += down ? t.count : 1) {
     t.x = args.x + row * args.x_row_stride;
     t.y = static_cast<uint8_t*>(args.y) + row * args.y_row_stride;
     t.residual = q.residual == nullptr ? nullptr : q.residual + row * q.residual_row_stride;
-    for (int i = 0; i < tiles; i += t.count) {
-      const int pixels = small + (i < larger ? 1 : 0), alike = (i < larger ? larger : tiles) - i;
-      const int step = panels_for(pixels);
+    for (int i = 0; i < tiles; i += down ? 1 : t.count) {
+      const int pixels = small + (i < larger ? 1 : 0);
+      const int alike = down ? args.rows - row : (i < larger ? larger : tiles) - i;
       t.count = alike < kMostTiles ? alike : kMostTiles;
+      t.x_step = down ? args.x_row_stride : pixels * t.x_stride;
+      t.y_step = down ? args.y_row_stride : pixels * t.y_stride;
+      t.residual_step = down ? q.residual_row_stride : pixels * t.residual_stride;
+      const int step = panels_for(pixels);
       for (int p = panel_begin; p < panel_end; p += step) {
         const int panels = panel_end - p < step ? panel_end - p : step;
         t.w = static_cast<const int8_t*>(args.w) + p * t.w_stride;
@@ -323,11 +330,10 @@ void run_panels(const ConvInt8Args& args, int panel_begin, int panel_end, int ti
           kTiles[pixels - 1][panels - 1](t);
         }
       }
-      const ptrdiff_t done = static_cast<ptrdiff_t>(t.count) * pixels;
       if (next != nullptr) next += t.count * (panel_end - panel_begin) * ahead;
-      t.x += done * t.x_stride;
-      t.y += done * t.y_stride;
-      if (t.residual != nullptr) t.residual += done * t.residual_stride;
+      t.x += t.count * t.x_step;
+      t.y += t.count * t.y_step;
+      if (t.residual != nullptr) t.residual += t.count * t.residual_step;
     }
   }
 }
