@@ -97,17 +97,13 @@ static inline size_t twin_place_entries(const ConvInt8Args& args) {
   return (static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4) + 15) / 16 * 16;
 }
 
-// place[block] = where the inputs of a block start, for strips of `vectors`, in dwords.
+// place[block] = where the inputs of a block of a shared window start, for strips of `vectors`, in dwords.
 static inline void place_twin_blocks(const ConvInt8Args& args, const TwinWindow& window, int vectors,
                                      int32_t* place) {
   const int blocks = (args.k + 3) / 4, places = window.places(vectors);
-  const int stride = vectors * kTwinPixels, pixel_blocks = static_cast<int>(args.x_col_stride / 4);
+  const int pixel_blocks = static_cast<int>(args.x_col_stride / 4);
   for (int t = 0; t < args.taps; ++t) {
     int32_t* of_tap = place + t * blocks;
-    if (!window.shared) {
-      for (int b = 0; b < blocks; ++b) of_tap[b] = (t * blocks + b) * stride;
-      continue;
-    }
     // One division a tap: one for each of 1152 blocks took a tenth of a layer of 7x7 pixels.
     int in_pixel = args.tap_offset[t] / 4 % pixel_blocks, distance = args.tap_offset[t] / 4 / pixel_blocks;
     for (int b = 0; b < blocks; ++b) {

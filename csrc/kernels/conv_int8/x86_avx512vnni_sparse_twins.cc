@@ -64,7 +64,8 @@ void transpose_window(const ConvInt8Args& args, const TwinWindow& window, const 
   }
 }
 
-// Output pixels of a strip, and the transposed inputs: block b of pixel p is inputs[place[b] + p].
+// Output pixels of a strip, and the transposed inputs: block b of pixel p is inputs[place[b] + p] in a shared
+// window, inputs[b * pixels of the strip + p] without.
 struct TwinStrip {
   const uint8_t* residual[kTwinVectors * kLanes];
   uint8_t* y[kTwinVectors * kLanes];
@@ -72,16 +73,20 @@ struct TwinStrip {
   int32_t* sums;
 };
 
+template <int V, bool kShared>
+[[gnu::always_inline]] inline const int32_t* block_inputs(const TwinStrip& strip, uint16_t block) {
+  return strip.inputs + (kShared ? strip.place[block] : block * (V * kLanes));
+}
+
 // Sums of the channels i and i + 1 of the lists, for V pixel vectors; acc_init is that of their group. With
 // few vectors two steps at a time, so that enough chains of VPDPBUSD are in flight to hide its latency.
-template <int V>
+template <int V, bool kShared>
 [[gnu::noinline]] void accumulate(const SparseTwins& twins, int i, const TwinStrip& strip,
                                   const int32_t* acc_init) {
   constexpr size_t kUnroll = V <= 2 ? 2 : 1;
   const size_t first = twins.first[i / 2], steps = twins.first[i / 2 + 1] - first;
   const int32_t* w = twins.weights + 2 * first;
   const uint16_t* block = twins.block + 2 * first;
-  const int32_t *const inputs = strip.inputs, *const place = strip.place;
   __m512i acc[2 * kUnroll][V];
 #pragma GCC unroll 4
   for (size_t c = 0; c < 2 * kUnroll; ++c) {
@@ -93,7 +98,7 @@ template <int V>
   for (; s + kUnroll <= steps; s += kUnroll, w += 2 * kUnroll, block += 2 * kUnroll) {
 #pragma GCC unroll 4
     for (size_t c = 0; c < 2 * kUnroll; ++c) {
-      const int32_t* x = inputs + place[block[c]];
+      const int32_t* x = block_inputs<V, kShared>(strip, block[c]);
       const __m512i weights = _mm512_set1_epi32(w[c]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v)
@@ -103,7 +108,7 @@ template <int V>
   if (kUnroll > 1 && s < steps) {
 #pragma GCC unroll 2
     for (size_t c = 0; c < 2; ++c) {
-      const int32_t* x = inputs + place[block[c]];
+      const int32_t* x = block_inputs<V, kShared>(strip, block[c]);
       const __m512i weights = _mm512_set1_epi32(w[c]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v)
@@ -197,7 +202,7 @@ void store_u8(const Requantize& q, const RequantizeVectors& constants, const Res
   }
 }
 
-template <int V>
+template <int V, bool kShared>
 void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const TwinStrip& strip, bool general) {
   const Requantize& q = args.requantize;
   const RequantizeVectors constants = requantize_vectors(q);
@@ -209,7 +214,7 @@ void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const TwinStr
     r.channels = args.n_end - o < kGroup ? args.n_end - o : kGroup;
     const int group = o / kGroup;
     for (int i = group * kGroup; i < (group + 1) * kGroup; i += 2)
-      accumulate<V>(twins, i, strip, q.acc_init + o);
+      accumulate<V, kShared>(twins, i, strip, q.acc_init + o);
     for (int v = 0; v < V; ++v) {
       r.sums = strip.sums + v * kLanes;
       r.residual = strip.residual + v * kLanes;
@@ -226,8 +231,10 @@ void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const TwinStr
 }
 
 using StripFunction = void (*)(const ConvInt8Args&, const SparseTwins&, const TwinStrip&, bool general);
-constexpr StripFunction kStrips[kTwinVectors] = {run_strip<1>, run_strip<2>, run_strip<3>, run_strip<4>,
-                                                 run_strip<5>, run_strip<6>, run_strip<7>, run_strip<8>};
+template <bool kShared>
+constexpr StripFunction kStrips[kTwinVectors] = {
+    run_strip<1, kShared>, run_strip<2, kShared>, run_strip<3, kShared>, run_strip<4, kShared>,
+    run_strip<5, kShared>, run_strip<6, kShared>, run_strip<7, kShared>, run_strip<8, kShared>};
 
 }  // namespace
 
@@ -263,14 +270,14 @@ void run_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Args& args) {
         ++row;
       }
     }
-    if (placed != width) conv_int8::place_twin_blocks(args, window, width, place);
+    if (window.shared && placed != width) conv_int8::place_twin_blocks(args, window, width, place);
     placed = width;
     if (window.shared)
       transpose_window(args, window, args.x + pixel * args.x_col_stride, window.places(width),
                        pixels - 1 - pixel + window.reach, inputs);
     else
       transpose_taps(args, x, width, inputs);
-    kStrips[width - 1](args, twins, strip, general);
+    (window.shared ? kStrips<true> : kStrips<false>)[width - 1](args, twins, strip, general);
     pixel += width * kLanes;
   }
 }
