@@ -17,9 +17,16 @@ def padded(values: np.ndarray) -> np.ndarray:
     return np.concatenate([noise, np.ascontiguousarray(values).reshape(-1), noise])
 
 
+EPILOGUES = ["u8", "floor", "ceiling", "f32", "residual", "floor_residual", "relu6_residual"]
+
+
 @dataclasses.dataclass
 class Epilogue:
-    """The requantize part of a problem; `kind` is one of u8, clamp, residual, f32, relu6_residual."""
+    """The requantize part of a problem; `kind` is one of EPILOGUES.
+
+    u8 and residual have the bounds of a byte, for which kernels have forms of their own; floor and ceiling
+    are narrower on one side.
+    """
 
     kind: str
 
@@ -33,7 +40,11 @@ class Epilogue:
             "multiplier": multiplier,
             "offset": rng.uniform(60, 180, n).astype(np.float32),
         }
-        if self.kind in ("clamp", "relu6_residual"):
+        if self.kind == "floor":
+            arguments.update(lo=7.0)
+        if self.kind == "ceiling":
+            arguments.update(hi=201.0)
+        if self.kind == "relu6_residual":
             arguments.update(lo=7.0, hi=201.0)
         if self.kind == "f32":
             arguments.update(lo=-55.5, hi=float("inf"), f32_output=True)
@@ -48,8 +59,8 @@ class Epilogue:
                 a_multiplier=0.61,
                 b_multiplier=0.73,
                 add_offset=-20.25,
-                add_lo=3.0,
-                add_hi=250.0,
+                add_lo=3.0 if self.kind == "floor_residual" else 0.0,
+                add_hi=250.0 if self.kind == "relu6_residual" else 255.0,
             )
         return arguments
 

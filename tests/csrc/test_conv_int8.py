@@ -10,12 +10,11 @@ import pytest
 
 from pyruntime import _core
 
-from .conv_cases import SLACK, Epilogue, output, padded, requantize_numpy
+from .conv_cases import EPILOGUES, SLACK, Epilogue, output, padded, requantize_numpy
 
 testing = _core.testing
 ROWS = testing.conv_int8_kernels()
 ANY_WINDOW = ("dense", "int4", "block4", "bitmask")
-EPILOGUES = ["u8", "clamp", "residual", "f32", "relu6_residual"]
 
 
 def row_parameters(weight_formats: tuple[str, ...]) -> list[Any]:

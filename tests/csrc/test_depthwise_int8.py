@@ -9,11 +9,10 @@ import pytest
 
 from pyruntime import _core
 
-from .conv_cases import SLACK, Epilogue, output, padded, requantize_numpy
+from .conv_cases import EPILOGUES, SLACK, Epilogue, output, padded, requantize_numpy
 
 testing = _core.testing
 ROWS = testing.depthwise_int8_kernels()
-EPILOGUES = ["u8", "clamp", "residual", "f32", "relu6_residual"]
 
 
 def row_parameters() -> list[Any]:
