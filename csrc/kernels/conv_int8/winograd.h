@@ -66,5 +66,34 @@ inline size_t scratch_bytes_winograd4x4(const ConvInt8Args& args) {
   return kWinogradPositions * (static_cast<size_t>(winograd_position_bytes(args.k)) + products);
 }
 
+// winograd4x4_l2: winograd4x4, for kernels that transform as many tiles at once as stay in L2 with their
+// products: inputs [36][tiles][channels] s16, products [tiles][2 panels][36][16] s32.
+[[gnu::always_inline]] static inline ptrdiff_t winograd_l2_tile_bytes(int k) {
+  return (static_cast<ptrdiff_t>(k) + 31) / 32 * 64;
+}
+
+[[gnu::always_inline]] static inline int winograd_l2_tiles(int k) {
+  constexpr ptrdiff_t kProducts = kWinogradPositions * 32 * 4, kMostTiles = 28;
+  const ptrdiff_t tiles = (640 << 10) / (kWinogradPositions * winograd_l2_tile_bytes(k) + kProducts);
+  return static_cast<int>(tiles > kMostTiles ? kMostTiles : tiles > 1 ? tiles : 1);
+}
+
+[[gnu::always_inline]] static inline ptrdiff_t winograd_l2_position_bytes(int k) {
+  return winograd_l2_tiles(k) * winograd_l2_tile_bytes(k) | 64;
+}
+
+inline size_t packed_bytes_winograd4x4_l2(const ConvInt8Weights& weights) {
+  return packed_bytes_winograd4x4(weights);
+}
+
+inline void pack_winograd4x4_l2(const ConvInt8Weights& weights, void* packed) {
+  pack_winograd4x4(weights, packed);
+}
+
+inline size_t scratch_bytes_winograd4x4_l2(const ConvInt8Args& args) {
+  const size_t products = static_cast<size_t>(winograd_l2_tiles(args.k)) * 32 * sizeof(int32_t);
+  return kWinogradPositions * (static_cast<size_t>(winograd_l2_position_bytes(args.k)) + products);
+}
+
 }  // namespace conv_int8
 }  // namespace pyruntime
