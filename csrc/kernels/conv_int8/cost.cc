@@ -116,8 +116,10 @@ double cost_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Weights& w, doub
   return larger(larger(1.1 * products, bytes / 40.0) + epilogue, stream_cycles(bytes));
 }
 
-// A VPDPWSSD (32 MACs) takes 0.6 cycles with all that belongs to it, unless weights come in more slowly; a
-// tile takes 180 for 32 channels of its inputs, 200 for 16 of its outputs.
+// A VPDPWSSD (32 MACs) takes 0.6 cycles with all that belongs to it, a tile 180 for 32 channels of its
+// inputs, 200 for 16 of its outputs. Weights, 8 times as many bytes as in other rows, come in at 3.4 bytes a
+// cycle in whole networks (layers of 7x7 to 56x56 pixels). A row that gains less than a tenth is not worth
+// those bytes.
 double cost_conv_int8_u8s8s32_winograd4x4__avx512vnni(const ConvInt8Weights& w, double,
                                                       const ConvInt8Grid& grid) {
   const double rows = round_up(static_cast<int>(grid.rows), 4) / 4.0;
@@ -126,8 +128,8 @@ double cost_conv_int8_u8s8s32_winograd4x4__avx512vnni(const ConvInt8Weights& w, 
   const double outputs = round_up(w.n, 16) / 16.0, inputs = round_up(w.k, 16) / 16.0;
   const double blocks = std::ceil(tiles / conv_int8::winograd_l2_tiles(w.k));
   const double products = 36.0 * tiles * outputs * inputs * 8.0 * 0.6;
-  const double stream = blocks * 1.7 * stream_cycles(36.0 * 2.0 * 256.0 * outputs * inputs);
-  return larger(products, stream) + tiles * (round_up(w.k, 32) / 32.0 * 180.0 + outputs * 200.0);
+  const double stream = blocks * 36.0 * 2.0 * 256.0 * outputs * inputs / 3.4;
+  return 1.1 * (larger(products, stream) + tiles * (round_up(w.k, 32) / 32.0 * 180.0 + outputs * 200.0));
 }
 
 // One TDPBUSD per 16 pixels x 16 channels x 64 k takes 16 cycles; loads and tails make it about 22. The
