@@ -21,8 +21,9 @@ using conv_int8::kWinogradPositions;
 using conv_int8::kWinogradTile;
 
 constexpr int kRegisterTiles = 14;
-constexpr int kPanels = 2;  // of 16 output channels, whose products are made together
-constexpr ptrdiff_t kPrefetchBytes = 1024;
+constexpr int kPanels = 2;                  // of 16 output channels, whose products are made together
+constexpr ptrdiff_t kPrefetchBytes = 1024;  // ahead of the weights being read, into the first-level cache
+constexpr int kPrefetchPositions = 2;       // and into the second
 
 // Everything a block of tiles needs; strides in bytes.
 struct Block {
@@ -100,9 +101,10 @@ struct Products {
   const uint8_t* x;
   ptrdiff_t tile, position;
   const uint8_t* w;
-  ptrdiff_t panel;  // bytes from the weights of 16 output channels to those of the next
-  ptrdiff_t pairs;  // of input channels
-  int32_t* out;     // [tiles][panels][36][16]
+  ptrdiff_t panel;       // bytes from the weights of 16 output channels to those of the next
+  ptrdiff_t pairs;       // of input channels
+  const uint8_t* later;  // half of the weights of a later position
+  int32_t* out;          // [tiles][panels][36][16]
 };
 
 // Products of two channels, `offset` bytes behind the pointers x, one for every three tiles.
@@ -136,12 +138,18 @@ template <int M, int NV>
 #pragma GCC unroll 5
   for (int i = 0; i < (M + 2) / 3; ++i) x[i] = p.x + 3 * i * p.tile;
   const uint8_t* w = p.w;
-  const char* next = reinterpret_cast<const char*>(p.x + p.position);
+  const char* inputs = reinterpret_cast<const char*>(p.x + p.position);
+  const char* weights = reinterpret_cast<const char*>(p.later);
   for (ptrdiff_t pair = 0; pair < p.pairs; pair += 2, w += 128) {
-    // What the next position reads, two lines a turn for up to 16 tiles.
-    _mm_prefetch(next, _MM_HINT_T0);
-    if (M > 8) _mm_prefetch(next + 64, _MM_HINT_T0);
-    next += M > 8 ? 128 : 64;
+    // What the next position reads of the inputs, two lines a turn for up to 16 tiles, and what a later one
+    // reads of the weights. Lines from L3 take longer than a position, so they must come in evenly: without
+    // this, 14x14 pixels of 256 channels take 1.2 times as long.
+    _mm_prefetch(inputs, _MM_HINT_T0);
+    if (M > 8) _mm_prefetch(inputs + 64, _MM_HINT_T0);
+    inputs += M > 8 ? 128 : 64;
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) _mm_prefetch(weights + j * p.panel, _MM_HINT_T1);
+    weights += 64;
     add_products<M, NV>(p, w, x, 0, acc);
     add_products<M, NV>(p, w + 64, x, 4, acc);
 #pragma GCC unroll 5
@@ -179,6 +187,7 @@ void block_products(const Block& b, const uint8_t* w, int panels) {
     p.out = b.products + position * 16;
     for (int g = 0; g < groups; ++g) {
       const int count = small + (g < larger ? 1 : 0);
+      p.later = p.w + (2 * kPrefetchPositions + g % 2) * p.pairs * 32;
       kProducts[count - 1][panels - 1](p);
       p.x += count * p.tile;
       p.out += count * tile_products;
@@ -305,6 +314,7 @@ void block_outputs(const Block& b, int t, int row, int col, int channel, int pan
   }
 }
 
+// function(tile of the block, first row and column of its pixels).
 template <typename Function>
 [[gnu::always_inline]] inline void for_each_tile(const Block& b, Function function) {
   int row = b.first / b.tile_cols * kWinogradTile, col = b.first % b.tile_cols * kWinogradTile;
