@@ -17,8 +17,9 @@ from pyruntime.session import InferenceSession, SessionOptions
 Feed = dict[str, npt.NDArray[Any]]
 
 SPARSE_FORMATS = ("block4", "bitmask")
-# AVX2 multiplies 16 pairs of 16 bits an instruction, and 64 of 8 bits in three.
-S16_PRODUCT = 4 / 3
+# How many products of 8 bits take as long as one of 16: AVX2 multiplies 16 of these an instruction, and 64 of
+# those in three; VNNI 32 and 64.
+S16_PRODUCT = {"avx2": 4 / 3, "avx512vnni": 2.0}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def measure(
     for row in session.profile():
         time = (row["microseconds"] - before[row["node"], row["op"]]) * 1e-6 / runs
         node = nodes.get(row["node"]) if row["op"] not in ("copy", "other") else None
-        macs = work(program, node, shapes, formats.get(row["kernel"], "")) if node else 0.0
+        isa = row["kernel"].split("__")[-1]
+        macs = work(program, node, shapes, formats.get(row["kernel"], ""), isa) if node else 0.0
         activations = (
             sum(_bytes(program, name, shapes) for name in _activations(program, node)) if node else 0
         )
@@ -98,8 +100,10 @@ def with_limit(row: Layer, peaks: Peaks, all_weights: float, precision: str) -> 
     return replace(row, limit=limit, limited_by=cause)
 
 
-def work(program: Program, node: Node, shapes: dict[str, tuple[int, ...]], weight_format: str) -> float:
-    """Multiply-adds of a node whose kernel is of this format, as in `Layer.macs`."""
+def work(
+    program: Program, node: Node, shapes: dict[str, tuple[int, ...]], weight_format: str, isa: str
+) -> float:
+    """Multiply-adds of a node whose kernel is of this format and instruction set, as in `Layer.macs`."""
     outputs = math.prod(shapes[node.outputs[0]])
     if node.op in ("conv", "dense"):
         weight = program.constants[node.inputs[1]].array
@@ -107,7 +111,7 @@ def work(program: Program, node: Node, shapes: dict[str, tuple[int, ...]], weigh
         if weight_format == "winograd":
             images, channels, *sizes = shapes[node.outputs[0]]
             tiles = math.prod(-(-size // 4) for size in sizes)
-            return float(images * channels * tiles * 36 * weight.shape[1] * S16_PRODUCT)
+            return float(images * channels * tiles * 36 * weight.shape[1] * S16_PRODUCT[isa])
         return float(outputs * math.prod(weight.shape[1:]) * share)
     if node.op == "matmul":
         return float(outputs * shapes[node.inputs[0]][-1])

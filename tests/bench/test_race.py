@@ -155,9 +155,9 @@ def test_work_of_attention_and_sparse_layers() -> None:
     nodes = [Node("d", "dense", ["x", "w", "m", "o"], ["y"]), Node("a", "attention", ["x", "x", "x"], ["z"])]
     program = Program("p", ["x"], ["y", "z"], {}, {"w": Constant("w", weight)}, nodes)
     shapes = {"x": (2, 5, 16), "y": (2, 5, 8), "z": (2, 5, 16)}
-    assert layers.work(program, nodes[0], shapes, "dense") == 2 * 5 * 8 * 16
-    assert layers.work(program, nodes[0], shapes, "block4") == 2 * 5 * 8 * 4
-    assert layers.work(program, nodes[1], shapes, "dense") == 2 * 5 * 5 * (16 + 16)
+    assert layers.work(program, nodes[0], shapes, "dense", "avx2") == 2 * 5 * 8 * 16
+    assert layers.work(program, nodes[0], shapes, "block4", "avx2") == 2 * 5 * 8 * 4
+    assert layers.work(program, nodes[1], shapes, "dense", "avx2") == 2 * 5 * 5 * (16 + 16)
 
 
 def test_work_of_transformed_windows() -> None:
@@ -165,8 +165,9 @@ def test_work_of_transformed_windows() -> None:
     node = Node("c", "conv", ["x", "w", "m", "o"], ["y"])
     program = Program("p", ["x"], ["y"], {}, {"w": Constant("w", np.ones((8, 16, 3, 3), np.int8))}, [node])
     shapes = {"x": (2, 16, 9, 11), "y": (2, 8, 7, 9)}
-    assert layers.work(program, node, shapes, "dense") == 2 * 8 * 7 * 9 * 16 * 9
-    assert layers.work(program, node, shapes, "winograd") == 2 * 8 * 6 * 36 * 16 * 4 / 3
+    assert layers.work(program, node, shapes, "dense", "avx2") == 2 * 8 * 7 * 9 * 16 * 9
+    assert layers.work(program, node, shapes, "winograd", "avx2") == 2 * 8 * 6 * 36 * 16 * 4 / 3
+    assert layers.work(program, node, shapes, "winograd", "avx512vnni") == 2 * 8 * 6 * 36 * 16 * 2
 
 
 def test_limits() -> None:
