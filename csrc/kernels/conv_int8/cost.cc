@@ -27,6 +27,12 @@ double macs(const ConvInt8Weights& w, int64_t pixels) {
   return static_cast<double>(pixels) * w.n * w.taps * w.k;
 }
 
+// Of 4 x 4 outputs.
+double winograd_tile_count(const ConvInt8Grid& grid) {
+  const double rows = round_up(static_cast<int>(grid.rows), 4) / 4.0;
+  return static_cast<double>(grid.images) * rows * round_up(static_cast<int>(grid.cols), 4) / 4.0;
+}
+
 }  // namespace
 
 double cost_conv_int8_u8s8s32_1x1x1__scalar(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
@@ -58,9 +64,7 @@ double cost_conv_int8_u8s8s32_5x16x4__avx2(const ConvInt8Weights& w, double, con
 // of a tile take 143 to transform as inputs, 310 as outputs. There are 8 times as many bytes of weights as in
 // other rows: they count as read from memory, 4 bytes a cycle.
 double cost_conv_int8_u8s8s32_winograd4x4__avx2(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
-  const double rows = round_up(static_cast<int>(grid.rows), 4) / 4.0;
-  const double tiles =
-      static_cast<double>(grid.images) * rows * round_up(static_cast<int>(grid.cols), 4) / 4.0;
+  const double tiles = winograd_tile_count(grid);
   const double outputs = round_up(w.n, 16) / 16.0, inputs = round_up(w.k, 16) / 16.0;
   const double blocks = std::ceil(tiles / conv_int8::winograd_tiles(w.k));
   const double products = 36.0 * tiles * outputs * inputs * 8.0 * 1.45;
@@ -122,9 +126,7 @@ double cost_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Weights& w, doub
 // those bytes.
 double cost_conv_int8_u8s8s32_winograd4x4__avx512vnni(const ConvInt8Weights& w, double,
                                                       const ConvInt8Grid& grid) {
-  const double rows = round_up(static_cast<int>(grid.rows), 4) / 4.0;
-  const double tiles =
-      static_cast<double>(grid.images) * rows * round_up(static_cast<int>(grid.cols), 4) / 4.0;
+  const double tiles = winograd_tile_count(grid);
   const double outputs = round_up(w.n, 16) / 16.0, inputs = round_up(w.k, 16) / 16.0;
   const double blocks = std::ceil(tiles / conv_int8::winograd_l2_tiles(w.k));
   const double products = 36.0 * tiles * outputs * inputs * 8.0 * 0.6;

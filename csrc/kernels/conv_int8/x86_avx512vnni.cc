@@ -259,8 +259,8 @@ int panels_for(int pixels) { return pixels <= 3 ? 8 : pixels <= 6 ? 4 : pixels <
 // a neighbour on the other hyperthread of a core it is these that count: tiles of 6 x 4 are a tenth faster
 // there than those of 14 x 2. Without one they are as fast, but where steps are few, what comes before and
 // after the products is worth 200. With a residual 6 x 4 beat 10 x 2 by a tenth.
-int pixels_for(int cols, int panels, int steps, int most) {
-  constexpr int kTileInstructions = 200;
+int pixels_for(int cols, int panels, int64_t steps, int most) {
+  constexpr int64_t kTileInstructions = 200;
   constexpr int kPixels[] = {6, 9, kMaxPixels};
   int best = most;
   int64_t least = 0;

@@ -27,28 +27,11 @@ using conv_int8::TilesPiece;
 
 constexpr int kLanes = 16;
 
-// Output pixels of a tile, anywhere in the grid.
 struct Tile {
-  const uint8_t* inputs;  // [chunks + 1][pixels][64]
-  int32_t* sums;          // [4 panels][pixels][16]
-  const uint8_t* x[kTilesPixels];
-  const uint8_t* residual[kTilesPixels];
-  uint8_t* y[kTilesPixels];
+  uint8_t* inputs;  // [chunks + 1][pixels][64]
+  int32_t* sums;    // [4 panels][pixels][16]
+  Strip pixels;     // anywhere in the grid
 };
-
-// Fills the first M pixels from (*row, *col) on and advances them.
-[[gnu::always_inline]] inline void fill_tile(const ConvInt8Args& args, int pixels, int* row, int* col,
-                                             Tile* t) {
-  for (int m = 0; m < pixels; ++m) {
-    t->x[m] = pixel_x(args, *row, *col);
-    t->residual[m] = pixel_residual(args.requantize, *row, *col);
-    t->y[m] = pixel_y(args, *row, *col);
-    if (++*col == args.cols) {
-      *col = 0;
-      ++*row;
-    }
-  }
-}
 
 // The slots [begin, end) for M pixels. All of them lie at distances that the compiler knows: a pixel takes
 // three instructions.
@@ -113,7 +96,8 @@ template <bool kResidual, bool kPlain>
       acc[c] = t.sums[(panel * pixels + m) * kLanes + lane];
     }
     for (int c = 0; c < channels; c += kLanes)
-      requantize_store16(q, _mm512_load_si512(acc + c), channel + c, channels - c, t.residual[m], t.y[m]);
+      requantize_store16(q, _mm512_load_si512(acc + c), channel + c, channels - c, t.pixels.residual[m],
+                         t.pixels.y[m]);
   }
 }
 
@@ -146,12 +130,12 @@ template <int M>
   const __mmask64 mask = _bzhi_u64(~0ull, static_cast<unsigned>(channels));
   for (int m = 0; m < M; ++m) {
     const int32_t* sums = t.sums + m * kLanes;
-    uint8_t* y = t.y[m] + channel;
+    uint8_t* y = t.pixels.y[m] + channel;
     if (q.residual == nullptr) {
       plain ? store_u8<false, true>(q, constants, group, sums, M, mask, nullptr, y)
             : store_u8<false, false>(q, constants, group, sums, M, mask, nullptr, y);
     } else {
-      const uint8_t* residual = t.residual[m] + channel;
+      const uint8_t* residual = t.pixels.residual[m] + channel;
       plain ? store_u8<true, true>(q, constants, group, sums, M, mask, residual, y)
             : store_u8<true, false>(q, constants, group, sums, M, mask, residual, y);
     }
@@ -177,14 +161,13 @@ int cut_inputs(const ConvInt8Args& args, TilesPiece* piece) {
 
 template <int M>
 void run_tile(const ConvInt8Args& args, const SparseTiles& tiles, const TilesPiece* piece, int pieces,
-              const LaneConstants& sorted, const Tile& tile, bool general) {
-  const Tile t = tile;
-  auto* inputs = const_cast<uint8_t*>(t.inputs);
+              const LaneConstants& sorted, const Tile& t, bool general) {
   for (int i = 0; i < pieces; ++i) {
     const TilesPiece p = piece[i];
-    uint8_t* to = inputs + static_cast<ptrdiff_t>(p.chunk) * (M * kTilesChunk) + p.to;
+    uint8_t* to = t.inputs + static_cast<ptrdiff_t>(p.chunk) * (M * kTilesChunk) + p.to;
     for (int m = 0; m < M; ++m)
-      _mm512_mask_storeu_epi8(to + m * kTilesChunk, p.mask, _mm512_maskz_loadu_epi8(p.mask, t.x[m] + p.from));
+      _mm512_mask_storeu_epi8(to + m * kTilesChunk, p.mask,
+                              _mm512_maskz_loadu_epi8(p.mask, t.pixels.x[m] + p.from));
   }
   const RequantizeVectors constants = requantize_vectors(args.requantize);
   const bool whole_range = requantize_whole_range(args.requantize);
@@ -193,7 +176,7 @@ void run_tile(const ConvInt8Args& args, const SparseTiles& tiles, const TilesPie
     const int g = o / kTilesGroup, at = o - args.n_begin;
     for (int v = 0; v < kTilesPanels; ++v) {
       const uint32_t* first = tiles.first + g * kTilesPanels + v;
-      accumulate<M>(tiles, first[0], first[1], inputs, sorted.acc_init + at + v * kLanes,
+      accumulate<M>(tiles, first[0], first[1], t.inputs, sorted.acc_init + at + v * kLanes,
                     t.sums + v * M * kLanes);
     }
     const SparseTilesGroup& group = tiles.group[g];
@@ -237,7 +220,7 @@ void run_conv_int8_u8s8s32_block4_14x64__avx512vnni(const ConvInt8Args& args) {
   int row = 0, col = 0;
   for (int64_t i = 0; i < tiles; ++i) {
     const int count = static_cast<int>(pixels * (i + 1) / tiles - pixels * i / tiles);
-    fill_tile(args, count, &row, &col, &t);
+    fill_strip(args, count, &row, &col, &t.pixels);
     kTiles[count - 1](args, sparse, piece, pieces, sorted, t, general);
   }
 }

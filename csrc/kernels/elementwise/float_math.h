@@ -1,6 +1,7 @@
 // float32 functions that give the same bits on every ISA: only IEEE operations in a written order, every
 // fused multiply-add explicit. Included inside an anonymous namespace by each ISA source; loops over these
-// vectorize. Coefficients are weighted minimax fits made for this file. NaN passes through every function.
+// vectorize. Coefficients are weighted minimax fits made for this file. NaN passes through every function
+// but exp_nonpositive_f32.
 //
 //   exp   x = n ln2 + r, |r| <= ln2/2: 2^n (1 + r + r^2 P(r)); 2^n in two factors, so the ends over- and
 //   underflow right tanh  |x| < 0.625: x + x z P(z), z = x^2; else 1 - 2 / (exp(2|x|) + 1) erf   |x| < 1: x
