@@ -77,7 +77,11 @@ def main() -> None:
     parser.add_argument("shapes", nargs="*")
     options = parser.parse_args()
     rows = {
-        testing.run_conv_int8: [row["name"] for row in testing.conv_int8_kernels() if row["usable"]],
+        testing.run_conv_int8: [
+            row["name"]
+            for row in testing.conv_int8_kernels()
+            if row["usable"] and row["format"] != "int4"  # whose levels the drawn weights do not fit
+        ],
         testing.run_depthwise_int8: [
             row["name"] for row in testing.depthwise_int8_kernels() if row["usable"]
         ],
