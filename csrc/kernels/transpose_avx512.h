@@ -27,6 +27,16 @@ namespace pyruntime {
   r[3] = _mm512_unpackhi_epi64(b, d);
 }
 
+// 4 x 4 of the 128-bit lanes: lane j of r[i] becomes lane i of r[j]. 8 shuffles.
+[[gnu::always_inline]] static inline void transpose_lanes(__m512i* r) {
+  const __m512i a = _mm512_shuffle_i32x4(r[0], r[1], 0x44), b = _mm512_shuffle_i32x4(r[0], r[1], 0xee);
+  const __m512i c = _mm512_shuffle_i32x4(r[2], r[3], 0x44), d = _mm512_shuffle_i32x4(r[2], r[3], 0xee);
+  r[0] = _mm512_shuffle_i32x4(a, c, 0x88);
+  r[1] = _mm512_shuffle_i32x4(a, c, 0xdd);
+  r[2] = _mm512_shuffle_i32x4(b, d, 0x88);
+  r[3] = _mm512_shuffle_i32x4(b, d, 0xdd);
+}
+
 // 16 x 16: 64 shuffles.
 [[gnu::always_inline]] static inline void transpose_16x16(__m512i* r) {
   __m512i t[16];

@@ -54,7 +54,7 @@ double cost_conv_int8_u8s8s32_bitmask_1x16__avx512vbmi(const ConvInt8Weights& w,
 // most. A block and pixel vector takes 0.9 from L1, 1.25 in a window (its loads cross cache lines) and from
 // L2, 1.6 where the taps of pixels lie apart there (1.2 in ResNet-50, 3.4 where rows of inputs fall into the
 // same sets of L1).
-double cost_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Weights& w, double density,
+double cost_conv_int8_u8s8s32_block4_112x2__avx512vnni(const ConvInt8Weights& w, double density,
                                                        const ConvInt8Grid& grid) {
   const bool shared = grid.window && w.taps > 1;
   const double between = shared ? static_cast<double>(grid.rows * grid.images) * 2.0 : 0.0;

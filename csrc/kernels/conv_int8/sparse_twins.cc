@@ -6,76 +6,92 @@
 #include <vector>
 
 #include "kernels/conv_int8/sparse_blocks.h"
+#include "kernels/conv_int8/twin_window.h"
 
 namespace pyruntime {
 namespace conv_int8 {
 namespace {
 
-// Blocks of every channel of a group, and its channels from the longest list to the shortest.
-struct Group {
-  uint32_t blocks[kTwinGroup] = {};
-  uint8_t channel[kTwinGroup];
-
-  Group(const ConvInt8Weights& weights, int first) {
-    for (int i = 0; i < kTwinGroup && first + i < weights.n; ++i)
-      blocks[i] = static_cast<uint32_t>(count_blocks(weights, first + i, false));
-    std::iota(channel, channel + kTwinGroup, uint8_t{0});
-    std::stable_sort(channel, channel + kTwinGroup,
-                     [&](uint8_t a, uint8_t b) { return blocks[a] > blocks[b]; });
+// Blocks of every chunk and channel, [chunk][channels in groups].
+std::vector<uint32_t> count_chunks(const ConvInt8Weights& weights) {
+  const int of_tap = (weights.k + 3) / 4, of_chunk = twin_chunk_blocks(weights.taps, weights.k);
+  const size_t channels = static_cast<size_t>(weights.n + kTwinGroup - 1) / kTwinGroup * kTwinGroup;
+  std::vector<uint32_t> counts(channels * static_cast<size_t>(twin_chunks(weights.taps, weights.k)));
+  for (int o = 0; o < weights.n; ++o) {
+    for_each_block(weights, o, false, [&](int b, const int8_t*) {
+      ++counts[static_cast<size_t>(b % of_tap / of_chunk) * channels + static_cast<size_t>(o)];
+    });
   }
+  return counts;
+}
 
-  uint32_t steps(int pair) const { return blocks[channel[2 * pair]]; }
-};
+// The channels of a group from the longest list to the shortest.
+void sort_channels(const uint32_t* blocks, uint8_t* channel) {
+  std::iota(channel, channel + kTwinGroup, uint8_t{0});
+  std::stable_sort(channel, channel + kTwinGroup,
+                   [&](uint8_t a, uint8_t b) { return blocks[a] > blocks[b]; });
+}
+
+// Bytes of first[], channel[] and position[].
+size_t table_bytes(size_t channels) { return ((channels / 2 + 1) * 4 + 2 * channels + 63) / 64 * 64; }
 
 }  // namespace
 
 size_t packed_bytes_block4_twins(const ConvInt8Weights& weights) {
-  size_t steps = 0, groups = 0;
-  for (int o = 0; o < weights.n; o += kTwinGroup, ++groups) {
-    const Group group(weights, o);
-    for (int pair = 0; pair < kTwinGroup / 2; ++pair) steps += group.steps(pair);
+  const std::vector<uint32_t> counts = count_chunks(weights);
+  size_t steps = 0;
+  uint8_t channel[kTwinGroup];
+  for (size_t i = 0; i < counts.size(); i += kTwinGroup) {
+    sort_channels(counts.data() + i, channel);
+    for (size_t j = 0; j < kTwinGroup; j += 2) steps += counts[i + channel[j]];
   }
-  const size_t tables = (groups * kTwinGroup / 2 + 1) * 4 + groups * kTwinGroup;
-  return (tables + 63) / 64 * 64 + steps * 2 * 6;
+  return table_bytes(counts.size()) + steps * 2 * 6;
 }
 
 void pack_block4_twins(const ConvInt8Weights& weights, void* packed) {
   std::memset(packed, 0, packed_bytes_block4_twins(weights));
-  const int groups = (weights.n + kTwinGroup - 1) / kTwinGroup;
+  const std::vector<uint32_t> counts = count_chunks(weights);
   auto* first = static_cast<uint32_t*>(packed);
-  auto* channel = reinterpret_cast<uint8_t*>(first + groups * (kTwinGroup / 2) + 1);
-  uint32_t total = 0;
-  for (int g = 0; g < groups; ++g, channel += kTwinGroup) {
-    const Group group(weights, g * kTwinGroup);
-    std::copy_n(group.channel, kTwinGroup, channel);
-    for (int pair = 0; pair < kTwinGroup / 2; ++pair) {
-      *first++ = total;
-      total += group.steps(pair);
-    }
+  auto* channel = reinterpret_cast<uint8_t*>(first + counts.size() / 2 + 1);
+  uint8_t* position = channel + counts.size();
+  for (size_t i = 0; i < counts.size(); i += kTwinGroup) {
+    sort_channels(counts.data() + i, channel + i);
+    for (size_t j = 0; j < kTwinGroup; ++j) position[i + channel[i + j]] = static_cast<uint8_t>(j);
+    for (size_t j = 0; j < kTwinGroup; j += 2)
+      first[(i + j) / 2 + 1] = first[(i + j) / 2] + counts[i + channel[i + j]];
   }
-  *first = total;
-  const SparseTwins twins = sparse_twins(packed, weights.n);
+  const SparseTwins twins = sparse_twins(packed, weights.n, weights.taps, weights.k);
   auto* values = const_cast<int32_t*>(twins.weights);
   auto* block = const_cast<uint16_t*>(twins.block);
-  for (int i = 0; i < groups * kTwinGroup; ++i) {
-    const int o = i / kTwinGroup * kTwinGroup + twins.channel[i];
-    if (o >= weights.n) continue;
-    size_t at = 2 * static_cast<size_t>(twins.first[i / 2]) + static_cast<size_t>(i % 2);
+  const int of_tap = (weights.k + 3) / 4, of_chunk = twin_chunk_blocks(weights.taps, weights.k);
+  const size_t channels = static_cast<size_t>(twins.groups) * kTwinGroup;
+  std::vector<size_t> at(static_cast<size_t>(twins.chunks));
+  for (int o = 0; o < weights.n; ++o) {
+    for (size_t c = 0; c < at.size(); ++c) {
+      const size_t group = c * channels + static_cast<size_t>(o / kTwinGroup * kTwinGroup);
+      const size_t place = group + position[group + static_cast<size_t>(o % kTwinGroup)];
+      at[c] = 2 * static_cast<size_t>(first[place / 2]) + place % 2;
+    }
     for_each_block(weights, o, false, [&](int b, const int8_t* value) {
-      std::memcpy(values + at, value, 4);
-      block[at] = static_cast<uint16_t>(b);
-      at += 2;
+      size_t& next = at[static_cast<size_t>(b % of_tap / of_chunk)];
+      std::memcpy(values + next, value, 4);
+      block[next] = static_cast<uint16_t>(b);
+      next += 2;
     });
   }
 }
 
-// The table of places, sums [16 channels][vectors], inputs, and one pixel of outputs that nobody wants.
+// The table of places, bytes of 64 channels, sums, inputs, and one pixel of outputs that nobody wants.
 size_t scratch_bytes_block4_twins(const ConvInt8Args& args) {
+  constexpr size_t kLine = 64;
   const TwinWindow window = twin_window(args);
-  const int vectors = twin_vectors(args, window);
-  const size_t sums = static_cast<size_t>(kTwinGroup) * static_cast<size_t>(vectors) * kTwinPixels;
-  const size_t pixel = (static_cast<size_t>(args.n) + kTwinGroup) * 4;
-  return (twin_place_entries(args) + sums + twin_input_entries(args, window, vectors)) * 4 + pixel;
+  constexpr size_t kStrip = static_cast<size_t>(kTwinVectors) * kTwinPixels;
+  const size_t channels = twin_chunks(args.taps, args.k) == 1
+                              ? kTwinGroup
+                              : (static_cast<size_t>(args.n) + kTwinGroup - 1) / kTwinGroup * kTwinGroup;
+  const size_t pixel = (static_cast<size_t>(args.n) + kLine) * 4;
+  return twin_place_entries(args) * 4 + kLine * kStrip + channels * kStrip * 4 +
+         twin_input_vectors(args, window) * kTwinPixels * 4 + pixel;
 }
 
 }  // namespace conv_int8

@@ -1,15 +1,16 @@
-// 1x4-block weights for many pixels (sparse_twins.h): inputs of up to 8 vectors of 16 pixels are transposed
+// 1x4-block weights for many pixels (sparse_twins.h): inputs of up to 7 vectors of 16 pixels are transposed
 // into scratch as dwords, one block of 4 channels of a pixel each, then each output channel walks its own
 // list of blocks. A block takes a load of its number and of its place, a broadcast of its weights, and a load
 // and a VPDPBUSD per pixel vector: the more vectors, the less the others weigh on the two loads a cycle.
 //
-// The epilogue keeps pixels in the lanes: bytes of four channels are packed into the dwords of 16 pixels, and
-// four such vectors transposed within 128-bit lanes are 16 channels of 16 pixels.
+// The sums of four channels, two pairs of lists, become bytes in registers: dwords of 16 pixels, of which
+// four vectors, transposed within 128-bit lanes, are 16 channels of 16 pixels in the order of their lists.
 #include <immintrin.h>
 
 #include "kernels/conv_int8/epilogue_avx512.h"
 #include "kernels/conv_int8/sparse_pixel.h"
 #include "kernels/conv_int8/sparse_twins.h"
+#include "kernels/conv_int8/twin_window.h"
 #include "kernels/requantize_avx512.h"
 #include "kernels/transpose_avx512.h"
 
@@ -21,6 +22,8 @@ using conv_int8::SparseTwins;
 using conv_int8::TwinWindow;
 
 constexpr int kLanes = conv_int8::kTwinPixels, kGroup = conv_int8::kTwinGroup;
+constexpr int kFour = 4;   // channels whose sums are in registers
+constexpr int kLine = 64;  // channels that are stored together
 
 // 16 bytes at `offset` of 16 pixels: dword i of all of them in out[i].
 [[gnu::always_inline]] inline void load_dwords(const uint8_t* const* pixel, ptrdiff_t offset, __m512i* out) {
@@ -31,36 +34,14 @@ constexpr int kLanes = conv_int8::kTwinPixels, kGroup = conv_int8::kTwinGroup;
   transpose_4x4(out);
 }
 
-// inputs[tap * blocks + channel / 4][pixel] = 4 channels of a pixel.
-void transpose_taps(const ConvInt8Args& args, const uint8_t* const* x, int vectors, int32_t* inputs) {
-  const int blocks = (args.k + 3) / 4;
-  for (int t = 0; t < args.taps; ++t) {
-    for (int v = 0; v < vectors; ++v) {
-      for (int b = 0; b < blocks; b += 4) {
-        __m512i dwords[4];
-        load_dwords(x + v * kLanes, args.tap_offset[t] + 4 * b, dwords);
-        int32_t* out = inputs + (static_cast<ptrdiff_t>(t * blocks + b) * vectors + v) * kLanes;
-        const int valid = blocks - b < 4 ? blocks - b : 4;
-        for (int i = 0; i < valid; ++i) _mm512_store_si512(out + i * vectors * kLanes, dwords[i]);
-      }
-    }
-  }
-}
-
-// inputs[channel / 4][place] = 4 channels of the pixel at x + place * x_col_stride; beyond `last`, of that
-// one.
-void transpose_window(const ConvInt8Args& args, const TwinWindow& window, const uint8_t* x, int places,
-                      int last, int32_t* inputs) {
-  for (int place = 0; place < places; place += kLanes) {
-    const uint8_t* pixel[kLanes];
-    for (int i = 0; i < kLanes; ++i) pixel[i] = x + (place + i < last ? place + i : last) * args.x_col_stride;
-    for (int b = 0; b < window.blocks; b += 4) {
-      __m512i dwords[4];
-      load_dwords(pixel, 4 * b, dwords);
-      int32_t* out = inputs + static_cast<ptrdiff_t>(b) * places + place;
-      const int valid = window.blocks - b < 4 ? window.blocks - b : 4;
-      for (int i = 0; i < valid; ++i) _mm512_store_si512(out + i * places, dwords[i]);
-    }
+// Blocks of 4 channels of 16 pixels, from `offset` bytes on: block b to out + b * stride.
+void transpose_blocks(const uint8_t* const* pixel, ptrdiff_t offset, int blocks, ptrdiff_t stride,
+                      int32_t* out) {
+  for (int b = 0; b < blocks; b += 4) {
+    __m512i dwords[4];
+    load_dwords(pixel, offset + 4 * b, dwords);
+    const int valid = blocks - b < 4 ? blocks - b : 4;
+    for (int i = 0; i < valid; ++i) _mm512_store_si512(out + (b + i) * stride, dwords[i]);
   }
 }
 
@@ -70,216 +51,351 @@ struct TwinStrip {
   const uint8_t* residual[kTwinVectors * kLanes];
   uint8_t* y[kTwinVectors * kLanes];
   const int32_t *inputs, *place;
-  int32_t* sums;
 };
 
+// What the channels of a strip share.
+struct TwinRun {
+  const ConvInt8Args* args;
+  const SparseTwins* twins;
+  const TwinStrip* strip;
+  int32_t* sums;   // [channels, or 16 where there is one chunk][pixels of the strip]
+  uint8_t* bytes;  // [fours of a line][vectors][64]
+  bool general;
+};
+
+// Adds the products of lists 2 * pair and the next, for V pixel vectors.
 template <int V, bool kShared>
-[[gnu::always_inline]] inline const int32_t* block_inputs(const TwinStrip& strip, uint16_t block) {
-  return strip.inputs + (kShared ? strip.place[block] : block * (V * kLanes));
+[[gnu::always_inline]] inline void walk_pair(const SparseTwins& twins, int pair, const TwinStrip& strip,
+                                             __m512i (&acc)[kFour][V], int channel) {
+  const size_t first = twins.first[pair];
+  const int32_t* w = twins.weights + 2 * first;
+  const int32_t* const end = twins.weights + 2 * static_cast<size_t>(twins.first[pair + 1]);
+  const uint16_t* block = twins.block + 2 * first;
+  for (; w != end; w += 2, block += 2) {
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; ++c) {
+      const int32_t* x = strip.inputs + (kShared ? strip.place[block[c]] : block[c] * (V * kLanes));
+      const __m512i weights = _mm512_set1_epi32(w[c]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v)
+        acc[channel + c][v] =
+            _mm512_dpbusd_epi32(acc[channel + c][v], _mm512_load_si512(x + v * kLanes), weights);
+    }
+  }
 }
 
-// Sums of the channels i and i + 1 of the lists, for V pixel vectors; acc_init is that of their group. With
-// few vectors two steps at a time, so that enough chains of VPDPBUSD are in flight to hide its latency.
+// Four channels of list `list` on, of the group whose first channel is `group`. Ends in sums, [channel of the
+// group][pixels of the strip], or in bytes, [vectors][64].
 template <int V, bool kShared>
-[[gnu::noinline]] void accumulate(const SparseTwins& twins, int i, const TwinStrip& strip,
-                                  const int32_t* acc_init) {
-  constexpr size_t kUnroll = V <= 2 ? 2 : 1;
-  const size_t first = twins.first[i / 2], steps = twins.first[i / 2 + 1] - first;
-  const int32_t* w = twins.weights + 2 * first;
-  const uint16_t* block = twins.block + 2 * first;
-  __m512i acc[2 * kUnroll][V];
+[[gnu::noinline]] void run_four(const TwinRun& run, int list, int group, bool first, bool last, int32_t* sums,
+                                uint8_t* bytes) {
+  const SparseTwins& twins = *run.twins;
+  const Requantize& q = run.args->requantize;
+  const uint8_t* channel = twins.channel + list;
+  __m512i acc[kFour][V];
 #pragma GCC unroll 4
-  for (size_t c = 0; c < 2 * kUnroll; ++c) {
+  for (int c = 0; c < kFour; ++c) {
+    const int32_t* from = sums + channel[c] * (V * kLanes);
+    const __m512i init = _mm512_set1_epi32(q.acc_init[group + channel[c]]);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[c][v] = first ? init : _mm512_load_si512(from + v * kLanes);
+  }
+  walk_pair<V, kShared>(twins, list / 2, *run.strip, acc, 0);
+  walk_pair<V, kShared>(twins, list / 2 + 1, *run.strip, acc, 2);
+  if (!last || run.general) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kFour; ++c) {
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v)
+        _mm512_store_si512(sums + channel[c] * (V * kLanes) + v * kLanes, acc[c][v]);
+    }
+    return;
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < kFour; ++c) {
+    const __m512 multiplier = _mm512_set1_ps(q.multiplier[group + channel[c]]);
+    const __m512 offset = _mm512_set1_ps(q.offset[group + channel[c]]);
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v)
-      acc[c][v] = _mm512_set1_epi32(c < 2 ? acc_init[twins.channel[i + static_cast<int>(c)]] : 0);
+      acc[c][v] = _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[c][v]), multiplier, offset));
   }
-  size_t s = 0;
-  for (; s + kUnroll <= steps; s += kUnroll, w += 2 * kUnroll, block += 2 * kUnroll) {
-#pragma GCC unroll 4
-    for (size_t c = 0; c < 2 * kUnroll; ++c) {
-      const int32_t* x = block_inputs<V, kShared>(strip, block[c]);
-      const __m512i weights = _mm512_set1_epi32(w[c]);
+  // Dword p of every 128-bit lane: bytes p of its dwords, which are four channels.
+  const __m512i by_pixel = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v)
-        acc[c][v] = _mm512_dpbusd_epi32(acc[c][v], _mm512_loadu_si512(x + v * kLanes), weights);
-    }
-  }
-  if (kUnroll > 1 && s < steps) {
-#pragma GCC unroll 2
-    for (size_t c = 0; c < 2; ++c) {
-      const int32_t* x = block_inputs<V, kShared>(strip, block[c]);
-      const __m512i weights = _mm512_set1_epi32(w[c]);
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v)
-        acc[c][v] = _mm512_dpbusd_epi32(acc[c][v], _mm512_loadu_si512(x + v * kLanes), weights);
-    }
-  }
-#pragma GCC unroll 2
-  for (size_t c = 0; c < 2; ++c) {
-    int32_t* sums = strip.sums + twins.channel[i + static_cast<int>(c)] * (V * kLanes);
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      const __m512i sum =
-          kUnroll == 1 ? acc[c][v] : _mm512_add_epi32(acc[c][v], acc[(c + 2) % (2 * kUnroll)][v]);
-      _mm512_store_si512(sums + v * kLanes, sum);
-    }
+  for (int v = 0; v < V; ++v) {
+    const __m512i packed = _mm512_packus_epi16(_mm512_packs_epi32(acc[0][v], acc[1][v]),
+                                               _mm512_packs_epi32(acc[2][v], acc[3][v]));
+    _mm512_store_si512(bytes + v * 64, _mm512_shuffle_epi8(packed, by_pixel));
   }
 }
 
-// 16 channels of up to 16 pixels, whose sums stand `stride` values apart.
+// Adds the residuals of 64 channels of a pixel.
+template <bool kPlain>
+[[gnu::always_inline]] inline __m512i add_residual(const RequantizeVectors& constants,
+                                                   const uint8_t* residual, __mmask64 mask, __m512i bytes) {
+  alignas(64) uint8_t memory[64];
+  _mm512_store_si512(memory, bytes);
+  __m512i sum[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m128i other =
+        kPlain ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(residual + 16 * i))
+               : _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask >> (16 * i)), residual + 16 * i);
+    const __m128i own = _mm_load_si128(reinterpret_cast<const __m128i*>(memory + 16 * i));
+    const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(other)), constants.b_multiplier,
+                                     constants.add_offset);
+    sum[i] = _mm512_cvtps_epi32(
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(own)), constants.a_multiplier, f));
+  }
+  return kPlain ? requantize_pack_whole(sum[0], sum[1], sum[2], sum[3])
+                : requantize_pack(constants, sum[0], sum[1], sum[2], sum[3]);
+}
+
+// Up to 64 channels of 16 pixels.
 struct Results {
-  const int32_t* sums;  // [16 channels][stride], 16 pixels of each
+  const uint8_t* bytes;  // [fours][stride]: dwords of 16 pixels, rounded values within a byte
   ptrdiff_t stride;
+  const uint8_t* position;         // [channels], within their group
   int channel, channels;           // the first; how many of them
   const uint8_t* const* residual;  // of 16 pixels
   uint8_t* const* y;
 };
 
-[[gnu::always_inline]] inline void store16(uint8_t* y, __m128i bytes) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(y), bytes);
-}
-
-// kPlain: all 16 channels, and the packs saturate to what the bounds are.
+// Whole cache lines: pixels lie as far apart as they have channels, often a power of two, and 16 bytes at a
+// time their lines would leave L1 in between. kPlain: all 64 channels, and the bounds are those of a byte.
 template <bool kResidual, bool kPlain>
-void store_u8(const Requantize& q, const RequantizeVectors& constants, const Results& r) {
-  // Dword p of every 128-bit lane: bytes p of its dwords, which are four channels.
-  const __m512i by_pixel = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
-  __m512i residual[4], quad[4];
-  if (kResidual) load_dwords(r.residual, r.channel, residual);
+void store_u8(const Requantize& q, const RequantizeVectors& constants, const Results& given) {
+  const Results r = given;  // stores of bytes would have members loaded again
+  const int groups = kPlain ? kLine / kGroup : (r.channels + kGroup - 1) / kGroup;
+  const __mmask64 mask = _bzhi_u64(~0ull, static_cast<unsigned>(r.channels));
+  const __m512i lo = _mm512_set1_epi8(static_cast<char>(static_cast<int>(q.lo)));
+  const __m512i hi = _mm512_set1_epi8(static_cast<char>(static_cast<int>(q.hi)));
+  __m512i quad[4][4];  // [p][group]: lane l has 16 channels of pixel 4 l + p
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    __m512i value[4];
+  for (int g = 0; g < kLine / kGroup; ++g) {
+    __m512i four[4] = {};
+    if (g < groups) {
+      const __m512i order =
+          _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(r.position + kGroup * g)));
 #pragma GCC unroll 4
-    for (int c = 0; c < 4; ++c) {
-      const int channel = r.channel + 4 * i + c;
-      const __m512 acc = _mm512_cvtepi32_ps(_mm512_load_si512(r.sums + (4 * i + c) * r.stride));
-      __m512 f =
-          _mm512_fmadd_ps(acc, _mm512_set1_ps(q.multiplier[channel]), _mm512_set1_ps(q.offset[channel]));
-      if (kResidual) {
-        const __m512i byte = _mm512_and_si512(_mm512_srli_epi32(residual[i], static_cast<unsigned>(8 * c)),
-                                              _mm512_set1_epi32(255));
-        const __m512 q1 = _mm512_roundscale_ps(requantize_clamp16(f, constants.lo, constants.hi),
-                                               _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        const __m512 other =
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(byte), constants.b_multiplier, constants.add_offset);
-        f = _mm512_fmadd_ps(q1, constants.a_multiplier, other);
-      }
-      value[c] = _mm512_cvtps_epi32(f);
+      for (int i = 0; i < 4; ++i) four[i] = _mm512_load_si512(r.bytes + (4 * g + i) * r.stride);
+      transpose_4x4(four);
+#pragma GCC unroll 4
+      for (int p = 0; p < 4; ++p) four[p] = _mm512_shuffle_epi8(four[p], order);
     }
-    const __m512i low = _mm512_packs_epi32(value[0], value[1]);
-    const __m512i high = _mm512_packs_epi32(value[2], value[3]);
-    const __m512i bytes = kPlain ? _mm512_packus_epi16(low, high) : requantize_words(constants, low, high);
-    quad[i] = _mm512_shuffle_epi8(bytes, by_pixel);
+#pragma GCC unroll 4
+    for (int p = 0; p < 4; ++p) quad[p][g] = four[p];
   }
-  transpose_4x4(quad);            // lane l of quad[j]: pixel 4 l + j
-  uint8_t* const* const y = r.y;  // stores of bytes would have members loaded again
-  const ptrdiff_t channel = r.channel;
-  const __mmask16 mask = requantize_mask16(r.channels);
 #pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    if (kPlain) {
-      store16(y[j] + channel, _mm512_castsi512_si128(quad[j]));
-      store16(y[4 + j] + channel, _mm512_extracti32x4_epi32(quad[j], 1));
-      store16(y[8 + j] + channel, _mm512_extracti32x4_epi32(quad[j], 2));
-      store16(y[12 + j] + channel, _mm512_extracti32x4_epi32(quad[j], 3));
-      continue;
+  for (int p = 0; p < 4; ++p) {
+    transpose_lanes(quad[p]);
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; ++l) {
+      const int pixel = 4 * l + p;
+      __m512i value = quad[p][l];
+      if (!kPlain) value = _mm512_min_epu8(_mm512_max_epu8(value, lo), hi);
+      if (kResidual) value = add_residual<kPlain>(constants, r.residual[pixel] + r.channel, mask, value);
+      if (kPlain)
+        _mm512_storeu_si512(r.y[pixel] + r.channel, value);
+      else
+        _mm512_mask_storeu_epi8(r.y[pixel] + r.channel, mask, value);
     }
-    _mm_mask_storeu_epi8(y[j] + channel, mask, _mm512_castsi512_si128(quad[j]));
-    _mm_mask_storeu_epi8(y[4 + j] + channel, mask, _mm512_extracti32x4_epi32(quad[j], 1));
-    _mm_mask_storeu_epi8(y[8 + j] + channel, mask, _mm512_extracti32x4_epi32(quad[j], 2));
-    _mm_mask_storeu_epi8(y[12 + j] + channel, mask, _mm512_extracti32x4_epi32(quad[j], 3));
   }
 }
 
-[[gnu::noinline]] void store_general(const Requantize& q, const Results& r) {
+// `sums`: [16 channels][stride], 16 pixels of each.
+[[gnu::noinline]] void store_general(const Requantize& q, const int32_t* sums, ptrdiff_t stride, int channel,
+                                     int channels, const uint8_t* const* residual, uint8_t* const* y) {
   __m512i acc[kLanes];
-  for (int i = 0; i < kLanes; ++i) acc[i] = _mm512_load_si512(r.sums + i * r.stride);
+  for (int i = 0; i < kLanes; ++i) acc[i] = _mm512_load_si512(sums + i * stride);
   transpose_16x16(acc);
-  for (int p = 0; p < kLanes; ++p) {
-    const uint8_t* residual = q.residual == nullptr ? nullptr : r.residual[p];
-    requantize_store16(q, acc[p], r.channel, r.channels, residual, r.y[p]);
+  for (int p = 0; p < kLanes; ++p)
+    requantize_store16(q, acc[p], channel, channels, q.residual == nullptr ? nullptr : residual[p], y[p]);
+}
+
+bool whole_bytes(const Requantize& q) {
+  return q.lo <= 0.0f && q.hi >= 255.0f && (q.residual == nullptr || requantize_whole_range(q));
+}
+
+// The channels from `line` on, whose bytes are there.
+template <int V>
+void store_line(const TwinRun& run, const RequantizeVectors& constants, bool whole, int line, int list) {
+  const Requantize& q = run.args->requantize;
+  Results r;
+  r.stride = V * 64;
+  r.position = run.twins->position + list;
+  r.channel = line;
+  r.channels = run.args->n_end - line < kLine ? run.args->n_end - line : kLine;
+  const bool plain = whole && r.channels == kLine;
+  for (int v = 0; v < V; ++v) {
+    r.bytes = run.bytes + v * 64;
+    r.residual = run.strip->residual + v * kLanes;
+    r.y = run.strip->y + v * kLanes;
+    if (q.residual != nullptr)
+      plain ? store_u8<true, true>(q, constants, r) : store_u8<true, false>(q, constants, r);
+    else
+      plain ? store_u8<false, true>(q, constants, r) : store_u8<false, false>(q, constants, r);
   }
 }
 
 template <int V, bool kShared>
-void run_strip(const ConvInt8Args& args, const SparseTwins& twins, const TwinStrip& strip, bool general) {
-  const Requantize& q = args.requantize;
-  const RequantizeVectors constants = requantize_vectors(q);
-  const bool whole_range = requantize_whole_range(q);
-  for (int o = args.n_begin; o < args.n_end; o += kGroup) {
-    Results r;
-    r.stride = V * kLanes;
-    r.channel = o;
-    r.channels = args.n_end - o < kGroup ? args.n_end - o : kGroup;
-    const int group = o / kGroup;
-    for (int i = group * kGroup; i < (group + 1) * kGroup; i += 2)
-      accumulate<V, kShared>(twins, i, strip, q.acc_init + o);
-    for (int v = 0; v < V; ++v) {
-      r.sums = strip.sums + v * kLanes;
-      r.residual = strip.residual + v * kLanes;
-      r.y = strip.y + v * kLanes;
-      const bool plain = whole_range && r.channels == kGroup;
-      if (general)
-        store_general(q, r);
-      else if (q.residual != nullptr)
-        plain ? store_u8<true, true>(q, constants, r) : store_u8<true, false>(q, constants, r);
-      else
-        plain ? store_u8<false, true>(q, constants, r) : store_u8<false, false>(q, constants, r);
+void run_strip(const TwinRun& run) {
+  const ConvInt8Args& args = *run.args;
+  const RequantizeVectors constants = requantize_vectors(args.requantize);
+  const bool whole = whole_bytes(args.requantize);
+  for (int chunk = 0; chunk < run.twins->chunks; ++chunk) {
+    const bool first = chunk == 0, last = chunk + 1 == run.twins->chunks;
+    for (int group = args.n_begin; group < args.n_end; group += kGroup) {
+      const int list = chunk * run.twins->groups * kGroup + group;
+      const int in_line = (group - args.n_begin) % kLine;  // channels
+      uint8_t* bytes = run.bytes + in_line * (V * kLanes);
+      int32_t* sums = run.sums;
+      if (run.twins->chunks > 1) sums += static_cast<ptrdiff_t>(group - args.n_begin) * (V * kLanes);
+      for (int i = 0; i < kGroup; i += kFour)
+        run_four<V, kShared>(run, list + i, group, first, last, sums, bytes + i * (V * kLanes));
+      if (!last) continue;
+      const int left = args.n_end - group;
+      if (run.general) {
+        for (int v = 0; v < V; ++v)
+          store_general(args.requantize, sums + v * kLanes, V * kLanes, group, left < kGroup ? left : kGroup,
+                        run.strip->residual + v * kLanes, run.strip->y + v * kLanes);
+      } else if (in_line + kGroup == kLine || left <= kGroup) {
+        store_line<V>(run, constants, whole, group - in_line, list - in_line);
+      }
     }
   }
 }
 
-using StripFunction = void (*)(const ConvInt8Args&, const SparseTwins&, const TwinStrip&, bool general);
+using StripFunction = void (*)(const TwinRun&);
 template <bool kShared>
 constexpr StripFunction kStrips[kTwinVectors] = {
     run_strip<1, kShared>, run_strip<2, kShared>, run_strip<3, kShared>, run_strip<4, kShared>,
-    run_strip<5, kShared>, run_strip<6, kShared>, run_strip<7, kShared>, run_strip<8, kShared>};
+    run_strip<5, kShared>, run_strip<6, kShared>, run_strip<7, kShared>};
 
-}  // namespace
+// Where the strips of a call begin: of `vectors`, in nearly equal parts.
+int strip_begin(int vectors, int strips, int s) {
+  return static_cast<int>(static_cast<int64_t>(vectors) * s / strips);
+}
 
-void run_conv_int8_u8s8s32_block4_128x2__avx512vnni(const ConvInt8Args& args) {
-  if (args.rows <= 0 || args.cols <= 0) return;
-  const SparseTwins twins = conv_int8::sparse_twins(args.w, args.n);
-  const bool general = conv_int8::needs_general_epilogue(args);
-  const TwinWindow window = conv_int8::twin_window(args);
-  // A window counts the pixels between the rows along, so that every tap is at the same distance everywhere.
-  const int pitch = window.shared ? window.row_places : args.cols;
-  const int pixels = (args.rows - 1) * pitch + args.cols;
-  const int vectors = (pixels + kLanes - 1) / kLanes, most = conv_int8::twin_vectors(args, window);
-  const int strips = (vectors + most - 1) / most;  // of nearly equal width
-  TwinStrip strip;
-  auto* place = static_cast<int32_t*>(args.scratch);
-  strip.place = place;
-  strip.sums = place + conv_int8::twin_place_entries(args);
-  int32_t* inputs = strip.sums + kGroup * most * kLanes;
-  strip.inputs = inputs;
-  auto* nowhere = reinterpret_cast<uint8_t*>(inputs + conv_int8::twin_input_entries(args, window, most));
-  for (int s = 0, pixel = 0, placed = 0, row = 0, col = 0; s < strips; ++s) {
-    const int width = static_cast<int>(static_cast<int64_t>(vectors) * (s + 1) / strips -
-                                       static_cast<int64_t>(vectors) * s / strips);
+// Pixels one after the other, every tap with inputs of its own.
+void run_pixels(const ConvInt8Args& args, TwinStrip* strip, const TwinRun& run, int32_t* inputs,
+                uint8_t* nowhere) {
+  const int blocks = (args.k + 3) / 4, pixels = args.rows * args.cols;
+  const int vectors = (pixels + kLanes - 1) / kLanes, strips = conv_int8::twin_strips(vectors);
+  int row = 0, col = 0, pixel = 0;
+  for (int s = 0; s < strips; ++s) {
+    const int width = strip_begin(vectors, strips, s + 1) - strip_begin(vectors, strips, s);
     const uint8_t* x[kTwinVectors * kLanes];
-    for (int i = 0; i < width * kLanes; ++i) {  // what lies between rows or behind the last goes nowhere
-      const bool between = col >= args.cols;
-      const int near = between ? args.cols - 1 : col;
-      x[i] = pixel_x(args, row, near);
-      strip.residual[i] = pixel_residual(args.requantize, row, near);
-      strip.y[i] = between ? nowhere : pixel_y(args, row, near);
-      if (++col == pitch && row + 1 < args.rows) {
+    for (int i = 0; i < width * kLanes; ++i, ++pixel) {
+      x[i] = pixel_x(args, row, col);
+      strip->residual[i] = pixel_residual(args.requantize, row, col);
+      strip->y[i] = pixel < pixels ? pixel_y(args, row, col) : nowhere;
+      if (pixel + 1 < pixels && ++col == args.cols) {
         col = 0;
         ++row;
       }
     }
-    if (window.shared && placed != width) conv_int8::place_twin_blocks(args, window, width, place);
-    placed = width;
-    if (window.shared)
-      transpose_window(args, window, args.x + pixel * args.x_col_stride, window.places(width),
-                       pixels - 1 - pixel + window.reach, inputs);
-    else
-      transpose_taps(args, x, width, inputs);
-    (window.shared ? kStrips<true> : kStrips<false>)[width - 1](args, twins, strip, general);
-    pixel += width * kLanes;
+    for (int t = 0; t < args.taps; ++t) {
+      for (int v = 0; v < width; ++v)
+        transpose_blocks(x + v * kLanes, args.tap_offset[t], blocks, width * kLanes,
+                         inputs + (static_cast<ptrdiff_t>(t) * blocks * width + v) * kLanes);
+    }
+    kStrips<false>[width - 1](run);
   }
+}
+
+// Where the part of every lane begins.
+struct LaneParts {
+  int row[kLanes], col[kLanes];
+};
+
+LaneParts lane_parts(const TwinWindow& window) {
+  LaneParts parts;
+  for (int i = 0; i < kLanes; ++i) {
+    parts.row[i] = i / window.lane_cols * window.rows;
+    parts.col[i] = i % window.lane_cols * window.cols;
+  }
+  return parts;
+}
+
+// Row `row` of the inputs of every part, into the ring.
+void transpose_row(const ConvInt8Args& args, const TwinWindow& window, const LaneParts& parts, int row,
+                   int32_t* inputs) {
+  const int ring = window.ring_rows(), cols = window.ring_cols();
+  const int last_row = args.rows - 1 + window.reach_rows, last_col = args.cols - 1 + window.reach_cols;
+  for (int c = 0; c < cols; ++c) {
+    const uint8_t* pixel[kLanes];
+    for (int i = 0; i < kLanes; ++i) {
+      const int r = parts.row[i] + row, col = parts.col[i] + c;
+      pixel[i] = pixel_x(args, r < last_row ? r : last_row, col < last_col ? col : last_col);
+    }
+    transpose_blocks(pixel, 0, window.blocks, static_cast<ptrdiff_t>(ring) * cols * kLanes,
+                     inputs + (static_cast<ptrdiff_t>(row % ring) * cols + c) * kLanes);
+  }
+}
+
+// The outputs of row `row` of every part, of its columns [begin, end).
+void place_outputs(const ConvInt8Args& args, const LaneParts& parts, int row, int begin, int end,
+                   uint8_t* nowhere, TwinStrip* strip) {
+  const Requantize& q = args.requantize;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const int r = parts.row[lane] + row, col = parts.col[lane] + begin;
+    const int inside = r < args.rows ? args.cols - col : 0;  // columns
+    const uint8_t* residual = pixel_residual(q, r, col);
+    uint8_t* y = pixel_y(args, r, col);
+    for (int v = 0; v < end - begin; ++v) {
+      strip->residual[v * kLanes + lane] = v < inside ? residual : q.residual;
+      strip->y[v * kLanes + lane] = v < inside ? y : nowhere;
+      residual += q.residual_col_stride;
+      y += args.y_col_stride;
+    }
+  }
+}
+
+void run_window(const ConvInt8Args& args, const TwinWindow& window, TwinStrip* strip, const TwinRun& run,
+                int32_t* inputs, int32_t* place, uint8_t* nowhere) {
+  const int strips = conv_int8::twin_strips(window.cols);
+  const LaneParts parts = lane_parts(window);
+  for (int row = 0; row < window.reach_rows; ++row) transpose_row(args, window, parts, row, inputs);
+  for (int row = 0; row < window.rows; ++row) {
+    transpose_row(args, window, parts, row + window.reach_rows, inputs);
+    conv_int8::place_twin_blocks(args, window, row, place);
+    for (int s = 0; s < strips; ++s) {
+      const int begin = strip_begin(window.cols, strips, s), end = strip_begin(window.cols, strips, s + 1);
+      place_outputs(args, parts, row, begin, end, nowhere, strip);
+      strip->inputs = inputs + begin * kLanes;
+      kStrips<true>[end - begin - 1](run);
+    }
+  }
+}
+
+}  // namespace
+
+void run_conv_int8_u8s8s32_block4_112x2__avx512vnni(const ConvInt8Args& args) {
+  if (args.rows <= 0 || args.cols <= 0) return;
+  const SparseTwins twins = conv_int8::sparse_twins(args.w, args.n, args.taps, args.k);
+  const TwinWindow window = conv_int8::twin_window(args);
+  const int channels =
+      twins.chunks == 1 ? kGroup : (args.n_end - args.n_begin + kGroup - 1) / kGroup * kGroup;
+  constexpr ptrdiff_t kStrip = kTwinVectors * kLanes;
+  auto* place = static_cast<int32_t*>(args.scratch);
+  TwinStrip strip;
+  TwinRun run;
+  run.args = &args;
+  run.twins = &twins;
+  run.strip = &strip;
+  run.bytes = reinterpret_cast<uint8_t*>(place + conv_int8::twin_place_entries(args));
+  run.sums = reinterpret_cast<int32_t*>(run.bytes + kLine * kStrip);
+  run.general = conv_int8::needs_general_epilogue(args);
+  int32_t* inputs = run.sums + channels * kStrip;
+  auto* nowhere = reinterpret_cast<uint8_t*>(inputs + conv_int8::twin_input_vectors(args, window) *
+                                                          static_cast<size_t>(kLanes));
+  strip.inputs = inputs;
+  strip.place = place;
+  if (window.shared)
+    run_window(args, window, &strip, run, inputs, place, nowhere);
+  else
+    run_pixels(args, &strip, run, inputs, nowhere);
 }
 
 }  // namespace pyruntime
