@@ -211,6 +211,31 @@ class TestRow:
             self.check(row, p)
         self.check(row, Problem(rng, 3, 70, 18, 600, density=0.05, epilogue="residual"))
 
+    @pytest.mark.parametrize("epilogue", EPILOGUES)
+    def test_sparse_windows(self, row: dict[str, Any], epilogue: str) -> None:
+        """Pixels far apart in the lanes of a vector: parts of every shape, beside and below one another."""
+        rng = np.random.default_rng(17)
+        shapes = [(1, 40), (7, 7), (14, 14), (9, 28), (28, 9), (20, 3), (2, 115), (4, 57), (33, 1)]
+        for i, (rows, cols) in enumerate(shapes):
+            stride = 1 + i % 2
+            k = (4, 12, 20, 32)[i % 4]
+            extra = 4 * (i % 3)
+            p = Problem(rng, rows, cols, 67, k, 3, stride, extra, density=0.2, epilogue=epilogue)
+            self.check(row, p)
+            if (cols * stride + 3 - stride) % 2:  # rows of inputs are whole pairs of pixels
+                p = Problem(rng, rows, cols + 1, 67, k, 2, 2, extra, density=0.2, epilogue=epilogue)
+                self.check(row, p)
+
+    def test_sparse_windows_of_many_channels(self, row: dict[str, Any]) -> None:
+        """Lists in chunks of input channels, sums that wait in memory."""
+        rng = np.random.default_rng(18)
+        for i, (k, n, stride) in enumerate(((148, 130, 1), (300, 70, 1), (304, 40, 2), (600, 20, 1))):
+            p = Problem(rng, 5, 9, n, k, 3, stride, density=0.1, epilogue=EPILOGUES[i])
+            self.check(row, p)
+            if n > 128:
+                self.check(row, p, n_end=128)
+                self.check(row, p, n_begin=128)
+
     def test_distant_weights(self, row: dict[str, Any]) -> None:
         """Nonzero weights more than 4 KB of inputs apart."""
         rng = np.random.default_rng(14)

@@ -322,12 +322,14 @@ LaneParts lane_parts(const TwinWindow& window) {
 void transpose_row(const ConvInt8Args& args, const TwinWindow& window, const LaneParts& parts, int row,
                    int32_t* inputs) {
   const int ring = window.ring_rows(), cols = window.ring_cols();
-  const int last_row = args.rows - 1 + window.reach_rows, last_col = args.cols - 1 + window.reach_cols;
+  const int last_row = (args.rows - 1) * window.row_step + window.reach_rows,
+            last_col = args.cols - 1 + window.reach_cols;
   for (int c = 0; c < cols; ++c) {
     const uint8_t* pixel[kLanes];
     for (int i = 0; i < kLanes; ++i) {
-      const int r = parts.row[i] + row, col = parts.col[i] + c;
-      pixel[i] = pixel_x(args, r < last_row ? r : last_row, col < last_col ? col : last_col);
+      const int r = parts.row[i] * window.row_step + row, col = parts.col[i] + c;
+      pixel[i] = args.x + (r < last_row ? r : last_row) * window.row_stride +
+                 (col < last_col ? col : last_col) * args.x_col_stride;
     }
     transpose_blocks(pixel, 0, window.blocks, static_cast<ptrdiff_t>(ring) * cols * kLanes,
                      inputs + (static_cast<ptrdiff_t>(row % ring) * cols + c) * kLanes);
@@ -356,9 +358,10 @@ void run_window(const ConvInt8Args& args, const TwinWindow& window, TwinStrip* s
                 int32_t* inputs, int32_t* place, uint8_t* nowhere) {
   const int strips = conv_int8::twin_strips(window.cols);
   const LaneParts parts = lane_parts(window);
-  for (int row = 0; row < window.reach_rows; ++row) transpose_row(args, window, parts, row, inputs);
+  int filled = 0;  // rows of inputs
   for (int row = 0; row < window.rows; ++row) {
-    transpose_row(args, window, parts, row + window.reach_rows, inputs);
+    for (; filled <= row * window.row_step + window.reach_rows; ++filled)
+      transpose_row(args, window, parts, filled, inputs);
     conv_int8::place_twin_blocks(args, window, row, place);
     for (int s = 0; s < strips; ++s) {
       const int begin = strip_begin(window.cols, strips, s), end = strip_begin(window.cols, strips, s + 1);
