@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/conv_int8/cost.h"
+#include "kernels/conv_int8/twin_window.h"
 
 namespace pyruntime {
 namespace {
@@ -49,31 +50,30 @@ double cost_conv_int8_u8s8s32_bitmask_1x16__avx512vbmi(const ConvInt8Weights& w,
   return doubt(density) * lanes_cost(w, density, grid.pixels(), 0.5, 129.0);
 }
 
-// Fitted to 22 layers of 4x4 to 112x112 pixels at densities of 5 to 50 % on a Cascade Lake core (32 KB of
-// L1), in the cycles of 14x32x4: of the two rows it takes the slower one in five of 110 cases, by 14 % at
-// most. A block and pixel vector takes 0.9 from L1, 1.25 in a window (its loads cross cache lines) and from
-// L2, 1.6 where the taps of pixels lie apart there (1.2 in ResNet-50, 3.4 where rows of inputs fall into the
-// same sets of L1).
+// Fitted to 27 layers of 4x4 to 112x112 pixels at densities of 5 to 40 % on a Cascade Lake core (32 KB of
+// L1), in the cycles of 14x32x4; of 108 cases four are off by more than 16 %. A block and pixel vector takes
+// 0.4 to 1.07, as the inputs of a strip fill L1; sums that wait from a chunk to the next take 12.5.
 double cost_conv_int8_u8s8s32_block4_112x2__avx512vnni(const ConvInt8Weights& w, double density,
                                                        const ConvInt8Grid& grid) {
   const bool shared = grid.window && w.taps > 1;
-  const double between = shared ? static_cast<double>(grid.rows * grid.images) * 2.0 : 0.0;
-  const double vectors = std::ceil((static_cast<double>(grid.pixels()) + between) / 16.0);
-  const double reach = shared ? 2.0 * static_cast<double>(grid.cols) + 6.0 : 0.0;
-  const double tap_blocks = (w.k + 3) / 4, input_blocks = w.taps * tap_blocks;
-  const double transposed = shared ? 1.5 * tap_blocks : input_blocks;
-  constexpr double kL1 = 32.0 * 1024.0;
-  const auto input_bytes = [&](double v) {
-    return (shared ? tap_blocks : input_blocks) * 4.0 * (16.0 * v + reach);
-  };
-  double most = 8.0;
-  while (most > 4.0 && input_bytes(most) > kL1) most -= 1.0;
-  const double strips = std::ceil(vectors / most), channels = round_up(w.n, 16);
-  const bool near = input_bytes(std::min(most, std::ceil(vectors / strips))) < 1.3 * kL1;
-  const double per_block = near ? (shared ? 1.25 : 0.9) : (shared || w.taps == 1 ? 1.2 : 1.6);
-  const double blocks = channels * (input_blocks * density + 0.25);  // lists end two by two
-  return doubt(density) * (blocks * (vectors * per_block + strips * 2.3) + channels * strips * 13.6 +
-                           vectors * transposed * 11.4 + vectors * channels / 16.0 * 129.0);
+  const double channels = round_up(w.n, 16), tap_blocks = (w.k + 3) / 4,
+               chunks = conv_int8::twin_chunks(w.taps, w.k);
+  double vectors = std::ceil(static_cast<double>(grid.pixels()) / 16.0), strips = std::ceil(vectors / 7.0);
+  double transposed = vectors * w.taps * tap_blocks, input_vectors = vectors / strips * w.taps * tap_blocks;
+  if (shared) {
+    conv_int8::TwinWindow window;
+    conv_int8::choose_twin_lanes(static_cast<int>(grid.rows), static_cast<int>(grid.cols), &window);
+    const double rows = static_cast<double>(grid.images) * window.rows;
+    vectors = rows * window.cols;
+    strips = rows * conv_int8::twin_strips(window.cols);
+    transposed = (rows + 2.0) * (window.cols + 2.0) * tap_blocks;
+    input_vectors = 3.0 * (window.cols + 2.0) * tap_blocks;
+  }
+  const double filled = std::min(1.0, input_vectors * 64.0 / chunks / (42.0 * 1024.0));
+  const double blocks = channels * w.taps * tap_blocks * density;
+  return doubt(density) *
+         (blocks * (vectors * (0.4 + 0.67 * filled) + strips * 1.9) +
+          channels * vectors * (6.0 + 12.5 * (chunks - 1.0)) + transposed * 9.0 + vectors * 280.0);
 }
 
 // Fitted to 20 layers of 7x7 to 56x56 pixels at 10 and 30 % on a Cascade Lake core, in the cycles of 14x32x4.

@@ -18,10 +18,9 @@ namespace pyruntime {
 namespace conv_int8 {
 
 struct TwinWindow {
-  bool shared = false;                 // else the taps lie otherwise, and every one gets inputs of its own
-  int blocks = 0;                      // of 4 channels in a pixel
-  int row_step = 1;                    // rows of inputs from a row of outputs to the next
-  ptrdiff_t row_stride = 0;            // bytes, of the inputs
+  bool shared = false;  // else the taps lie otherwise, and every one gets inputs of its own
+  int32_t origin = 0;   // offset of the first tap, bytes: taps before their pixel have negative ones
+  int blocks = 0;       // of 4 channels in a pixel
   int reach_rows = 0, reach_cols = 0;  // the farthest tap
   int lane_rows = 1, lane_cols = kTwinPixels;
   int rows = 0, cols = 0;  // output pixels of a part
@@ -54,19 +53,16 @@ struct TwinWindow {
   }
 }
 
-// The window as it is if rows of outputs are `step` rows of inputs apart; not shared if it cannot be.
-[[gnu::always_inline]] static inline TwinWindow twin_window(const ConvInt8Args& args, int step) {
-  constexpr int kFarthest = 8;  // rows and columns
+[[gnu::always_inline]] static inline TwinWindow twin_window(const ConvInt8Args& args) {
   TwinWindow window;
-  const ptrdiff_t pixel = args.x_col_stride, row = args.x_row_stride / step;
-  if (pixel <= 0 || pixel % 4 != 0 || row <= 0 || row % pixel != 0 || row * step != args.x_row_stride)
-    return window;
-  window.row_step = step;
-  window.row_stride = row;
+  const ptrdiff_t pixel = args.x_col_stride, row = args.x_row_stride;
+  if (args.taps == 1 || pixel <= 0 || pixel % 4 != 0 || row <= 0 || row % pixel != 0) return window;
+  for (int t = 0; t < args.taps; ++t)
+    window.origin = t == 0 || args.tap_offset[t] < window.origin ? args.tap_offset[t] : window.origin;
   for (int t = 0; t < args.taps; ++t) {
-    const int32_t first = args.tap_offset[t], last = first + (args.k - 1) / 4 * 4;
-    if (first < 0 || first % 4 != 0 || first / row != last / row) return window;
-    // A tap is part of what is a pixel here, several where outputs step over them, or whole ones.
+    const int32_t first = args.tap_offset[t] - window.origin, last = first + (args.k - 1) / 4 * 4;
+    if (first % 4 != 0 || first / row != last / row) return window;
+    // A tap is part of a pixel, or whole pixels. Where it is neither, outputs step over several pixels.
     if (first / pixel != last / pixel && (first % pixel != 0 || args.k % pixel != 0)) return window;
     const int rows = static_cast<int>(last / row), cols = static_cast<int>(last % row / pixel);
     const int blocks = static_cast<int>((first / pixel == last / pixel ? last % pixel : pixel - 4) / 4 + 1);
@@ -74,15 +70,11 @@ struct TwinWindow {
     window.reach_cols = cols > window.reach_cols ? cols : window.reach_cols;
     window.blocks = blocks > window.blocks ? blocks : window.blocks;
   }
-  window.shared = window.reach_rows <= kFarthest && window.reach_cols <= kFarthest;
-  return window;
-}
-
-[[gnu::always_inline]] static inline TwinWindow twin_window(const ConvInt8Args& args) {
-  constexpr int kMostSteps = 2;
-  TwinWindow window;
-  for (int step = 1; step <= kMostSteps && !window.shared && args.taps > 1; ++step)
-    window = twin_window(args, step);
+  // It must be worth it, as for taps in a row and one below the other. That may not depend on rows and
+  // columns: a smaller call finds the scratch of a larger one.
+  const int64_t ring = static_cast<int64_t>(window.ring_rows()) * (kTwinVectors + window.reach_cols);
+  window.shared =
+      2 * ring * window.blocks <= static_cast<int64_t>(args.taps) * ((args.k + 3) / 4) * kTwinVectors;
   if (window.shared) choose_twin_lanes(args.rows, args.cols, &window);
   return window;
 }
@@ -112,10 +104,11 @@ static inline size_t twin_place_entries(const ConvInt8Args& args) {
   for (int t = 0; t < args.taps; ++t) {
     int32_t* of_tap = place + t * blocks;
     // Divisions for each tap: for each of 1152 blocks they took a tenth of a layer of 7x7 pixels.
-    const int tap_row = static_cast<int>(args.tap_offset[t] / window.row_stride);
-    const int in_row = static_cast<int>(args.tap_offset[t] % window.row_stride) / 4;
+    const int32_t tap = args.tap_offset[t] - window.origin;
+    const int tap_row = static_cast<int>(tap / args.x_row_stride);
+    const int in_row = static_cast<int>(tap % args.x_row_stride) / 4;
     int in_pixel = in_row % pixel_blocks;
-    int vector = (row * window.row_step + tap_row) % ring * row_vectors + in_row / pixel_blocks;
+    int vector = (row + tap_row) % ring * row_vectors + in_row / pixel_blocks;
     for (int b = 0; b < blocks; ++b) {
       of_tap[b] = (in_pixel * ring * row_vectors + vector) * kTwinPixels;
       if (++in_pixel == pixel_blocks) {

@@ -280,19 +280,30 @@ int strip_begin(int vectors, int strips, int s) {
 // Pixels one after the other, every tap with inputs of its own.
 void run_pixels(const ConvInt8Args& args, TwinStrip* strip, const TwinRun& run, int32_t* inputs,
                 uint8_t* nowhere) {
+  const Requantize& q = args.requantize;
   const int blocks = (args.k + 3) / 4, pixels = args.rows * args.cols;
   const int vectors = (pixels + kLanes - 1) / kLanes, strips = conv_int8::twin_strips(vectors);
+  const uint8_t *from = args.x, *residual = q.residual;
+  auto* y = static_cast<uint8_t*>(args.y);
   int row = 0, col = 0, pixel = 0;
   for (int s = 0; s < strips; ++s) {
     const int width = strip_begin(vectors, strips, s + 1) - strip_begin(vectors, strips, s);
     const uint8_t* x[kTwinVectors * kLanes];
     for (int i = 0; i < width * kLanes; ++i, ++pixel) {
-      x[i] = pixel_x(args, row, col);
-      strip->residual[i] = pixel_residual(args.requantize, row, col);
-      strip->y[i] = pixel < pixels ? pixel_y(args, row, col) : nowhere;
-      if (pixel + 1 < pixels && ++col == args.cols) {
+      x[i] = from;
+      strip->residual[i] = residual;
+      strip->y[i] = pixel < pixels ? y : nowhere;
+      if (pixel + 1 >= pixels) continue;
+      if (++col == args.cols) {
         col = 0;
         ++row;
+        from = pixel_x(args, row, 0);
+        residual = pixel_residual(q, row, 0);
+        y = pixel_y(args, row, 0);
+      } else {
+        from += args.x_col_stride;
+        residual += q.residual_col_stride;
+        y += args.y_col_stride;
       }
     }
     for (int t = 0; t < args.taps; ++t) {
@@ -322,14 +333,12 @@ LaneParts lane_parts(const TwinWindow& window) {
 void transpose_row(const ConvInt8Args& args, const TwinWindow& window, const LaneParts& parts, int row,
                    int32_t* inputs) {
   const int ring = window.ring_rows(), cols = window.ring_cols();
-  const int last_row = (args.rows - 1) * window.row_step + window.reach_rows,
-            last_col = args.cols - 1 + window.reach_cols;
+  const int last_row = args.rows - 1 + window.reach_rows, last_col = args.cols - 1 + window.reach_cols;
   for (int c = 0; c < cols; ++c) {
     const uint8_t* pixel[kLanes];
     for (int i = 0; i < kLanes; ++i) {
-      const int r = parts.row[i] * window.row_step + row, col = parts.col[i] + c;
-      pixel[i] = args.x + (r < last_row ? r : last_row) * window.row_stride +
-                 (col < last_col ? col : last_col) * args.x_col_stride;
+      const int r = parts.row[i] + row, col = parts.col[i] + c;
+      pixel[i] = pixel_x(args, r < last_row ? r : last_row, col < last_col ? col : last_col) + window.origin;
     }
     transpose_blocks(pixel, 0, window.blocks, static_cast<ptrdiff_t>(ring) * cols * kLanes,
                      inputs + (static_cast<ptrdiff_t>(row % ring) * cols + c) * kLanes);
@@ -358,10 +367,9 @@ void run_window(const ConvInt8Args& args, const TwinWindow& window, TwinStrip* s
                 int32_t* inputs, int32_t* place, uint8_t* nowhere) {
   const int strips = conv_int8::twin_strips(window.cols);
   const LaneParts parts = lane_parts(window);
-  int filled = 0;  // rows of inputs
+  for (int row = 0; row < window.reach_rows; ++row) transpose_row(args, window, parts, row, inputs);
   for (int row = 0; row < window.rows; ++row) {
-    for (; filled <= row * window.row_step + window.reach_rows; ++filled)
-      transpose_row(args, window, parts, filled, inputs);
+    transpose_row(args, window, parts, row + window.reach_rows, inputs);
     conv_int8::place_twin_blocks(args, window, row, place);
     for (int s = 0; s < strips; ++s) {
       const int begin = strip_begin(window.cols, strips, s), end = strip_begin(window.cols, strips, s + 1);
