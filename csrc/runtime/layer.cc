@@ -58,6 +58,13 @@ LayerPiece LayerSplit::piece(int task) const {
   return p;
 }
 
+namespace {
+
+// Blocks of channels that fill cache lines of bytes, so that two threads do not write to one line.
+int64_t whole_lines(int64_t n_block) { return n_block < 64 ? 64 / n_block * n_block : n_block; }
+
+}  // namespace
+
 LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
                        int want, bool split_channels) {
   LayerSplit s;
@@ -68,8 +75,7 @@ LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t
   s.n = s.n_size = n;
   int64_t missing = ceil_div(want, groups * grid.images);
   auto cut_channels = [&] {
-    // Whole cache lines of bytes, so that two threads do not write to one line.
-    const int64_t granule = n_block < 64 ? 64 / n_block * n_block : n_block;
+    const int64_t granule = whole_lines(n_block);
     const int64_t blocks = ceil_div(n, granule);
     s.n_size = ceil_div(blocks, std::min(missing, blocks)) * granule;
     s.n_parts = ceil_div(n, s.n_size);
@@ -96,25 +102,29 @@ LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t
   return s;
 }
 
-LayerSplit split_tiles(const LayerGrid& grid, int64_t groups, int64_t n, int64_t row_block, int threads,
-                       const std::function<double(int64_t rows, int64_t n)>& cycles) {
-  constexpr int64_t kChannels = 64;  // whole cache lines: two threads do not write to one
-  const int64_t row_blocks = ceil_div(grid.rows, row_block), channel_blocks = ceil_div(n, kChannels);
+LayerSplit split_tiles(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
+                       int threads,
+                       const std::function<double(int64_t rows, int64_t cols, int64_t n)>& cycles) {
+  const int64_t channels = whole_lines(n_block), channel_blocks = ceil_div(n, channels);
+  const bool by_rows = grid.rows > 1;
+  const int64_t blocks = ceil_div(by_rows ? grid.rows : grid.cols, pixel_block);
   LayerSplit s, best;
   s.groups = groups;
   s.images = grid.images;
-  s.rows = grid.rows;
+  s.rows = s.row_size = grid.rows;
   s.cols = s.col_size = grid.cols;
   s.n = n;
-  s.row_block = row_block;
+  (by_rows ? s.row_block : s.col_block) = pixel_block;
   double least = std::numeric_limits<double>::infinity();
-  for (s.row_parts = 1; s.row_parts <= std::min<int64_t>(row_blocks, 4 * threads); ++s.row_parts) {
-    for (int64_t parts = 1; parts <= std::min<int64_t>(channel_blocks, threads); ++parts) {
-      s.row_size = std::min(grid.rows, ceil_div(row_blocks, s.row_parts) * row_block);
-      s.n_size = std::min(n, ceil_div(channel_blocks, parts) * kChannels);
+  for (int64_t parts = 1; parts <= std::min<int64_t>(blocks, 4 * threads); ++parts) {
+    (by_rows ? s.row_parts : s.col_parts) = parts;
+    int64_t& size = by_rows ? s.row_size : s.col_size;
+    size = std::min(by_rows ? grid.rows : grid.cols, ceil_div(blocks, parts) * pixel_block);
+    for (int64_t n_parts = 1; n_parts <= std::min<int64_t>(channel_blocks, threads); ++n_parts) {
+      s.n_size = std::min(n, ceil_div(channel_blocks, n_parts) * channels);
       s.n_parts = ceil_div(n, s.n_size);
       const double rounds = static_cast<double>(ceil_div(s.tasks(), threads));
-      const double time = rounds * cycles(s.row_size, s.n_size);
+      const double time = rounds * cycles(s.row_size, s.col_size, s.n_size);
       if (time >= least) continue;
       least = time;
       best = s;

@@ -30,6 +30,8 @@ struct LayerGrid {
             tap_col = 0;  // bytes; tap (0, 0) of pixel (0, 0) is at x + tap_origin
 
   int64_t pixels() const { return images * rows * cols; }
+  // Taps lie as far apart as pixels.
+  bool is_window() const { return tap_row == x.row && tap_col == x.col; }
   // Merges rows into one row, and images into rows or into the one row, where all strides allow it.
   void collapse();
 };
@@ -55,11 +57,12 @@ struct LayerSplit {
 LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
                        int want, bool split_channels);
 
-// For kernels that work on tiles of whole rows and all columns, and do something for each tile whatever the
-// channels: of all divisions into `row_block` rows and 64 channels, the one that takes `threads` threads the
-// least time. `cycles(rows, n)` are those of a piece.
-LayerSplit split_tiles(const LayerGrid& grid, int64_t groups, int64_t n, int64_t row_block, int threads,
-                       const std::function<double(int64_t rows, int64_t n)>& cycles);
+// For kernels that do something for each tile of pixels whatever the channels: of all divisions into
+// `pixel_block` rows (columns where there is one row) and whole cache lines of channels, the one that takes
+// `threads` threads the least time. `cycles(rows, cols, n)` are those of a piece.
+LayerSplit split_tiles(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
+                       int threads,
+                       const std::function<double(int64_t rows, int64_t cols, int64_t n)>& cycles);
 
 // u8 x s8 layers: inputs x, w, multiplier, offset, residual (optional).
 class Int8Layer {

@@ -270,12 +270,16 @@ LayerSplit Int8Layer::split(const PlanContext& context, const Choice& choice, co
   const ConvInt8Kernel& kernel = *choice.kernel;
   const Packing& p = *choice.packing;
   const int tasks = tasks_for_cycles(choice.cycles, context.num_threads);
-  if (kernel.format == WeightFormat::winograd) {
-    return split_tiles(grid, p.groups, p.n, kernel.pixel_block, tasks == 1 ? 1 : context.num_threads,
-                       [&](int64_t rows, int64_t n) {
+  constexpr int64_t kStrip = 16;  // pixels: sparse rows that take more transpose the inputs of each task
+  const bool strips = kernel.format == WeightFormat::block4 && grid.pixels() >= kStrip;
+  if (kernel.format == WeightFormat::winograd || strips) {
+    const bool window = grid.is_window();
+    const int64_t pixel_block = strips && grid.rows > 1 ? 1 : kernel.pixel_block;
+    return split_tiles(grid, p.groups, p.n, kernel.n_block, pixel_block, tasks == 1 ? 1 : context.num_threads,
+                       [&](int64_t rows, int64_t cols, int64_t n) {
                          const ConvInt8Weights piece{nullptr, static_cast<int>(n), static_cast<int>(p.taps),
                                                      static_cast<int>(p.k)};
-                         return kernel.cost(piece, 1.0, {1, rows, grid.cols, true});
+                         return kernel.cost(piece, strips ? p.blocks : 1.0, {1, rows, cols, window});
                        });
   }
   const double input_bytes = static_cast<double>(grid.pixels()) * static_cast<double>(p.k * p.groups);
@@ -285,7 +289,7 @@ LayerSplit Int8Layer::split(const PlanContext& context, const Choice& choice, co
 
 Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid) const {
   ConvInt8Grid pixels{grid.images, grid.rows, grid.cols, false};
-  pixels.window = grid.tap_row == grid.x.row && grid.tap_col == grid.x.col;
+  pixels.window = grid.is_window();
   Choice choice;
   for (const Packing& p : packings_) {
     if (!p.folded || taps_fold(shape_, grid, 1)) consider(context, p, pixels, &choice);
