@@ -78,7 +78,7 @@ class Problem:
         self.f32 = epilogue == "f32"
 
     def count_from(self, tap_row: int, tap_col: int) -> None:
-        """Gives a pixel the address of one of its taps: those before it lie at negative offsets, as in plans."""
+        """Gives a pixel the address of a tap: those before it lie at negative offsets, as in plans."""
         offset = self.arguments["tap_offset"][tap_row * self.size + tap_col]
         self.arguments["tap_offset"] = self.arguments["tap_offset"] - offset
         self.arguments["x_offset"] += int(offset)
