@@ -45,7 +45,7 @@ size_t packed_bytes_block4_twins(const ConvInt8Weights& weights) {
     sort_channels(counts.data() + i, channel);
     for (size_t j = 0; j < kTwinGroup; j += 2) steps += counts[i + channel[j]];
   }
-  return table_bytes(counts.size()) + steps * 2 * 6;
+  return table_bytes(counts.size()) + steps * sizeof(TwinStep);
 }
 
 void pack_block4_twins(const ConvInt8Weights& weights, void* packed) {
@@ -61,22 +61,22 @@ void pack_block4_twins(const ConvInt8Weights& weights, void* packed) {
       first[(i + j) / 2 + 1] = first[(i + j) / 2] + counts[i + channel[i + j]];
   }
   const SparseTwins twins = sparse_twins(packed, weights.n, weights.taps, weights.k);
-  auto* values = const_cast<int32_t*>(twins.weights);
-  auto* block = const_cast<uint16_t*>(twins.block);
+  auto* steps = const_cast<TwinStep*>(twins.steps);
   const int of_tap = (weights.k + 3) / 4, of_chunk = twin_chunk_blocks(weights.taps, weights.k);
   const size_t channels = static_cast<size_t>(twins.groups) * kTwinGroup;
-  std::vector<size_t> at(static_cast<size_t>(twins.chunks));
+  std::vector<size_t> next(static_cast<size_t>(twins.chunks)), twin(next.size());
   for (int o = 0; o < weights.n; ++o) {
-    for (size_t c = 0; c < at.size(); ++c) {
+    for (size_t c = 0; c < next.size(); ++c) {
       const size_t group = c * channels + static_cast<size_t>(o / kTwinGroup * kTwinGroup);
       const size_t place = group + position[group + static_cast<size_t>(o % kTwinGroup)];
-      at[c] = 2 * static_cast<size_t>(first[place / 2]) + place % 2;
+      next[c] = first[place / 2];
+      twin[c] = place % 2;
     }
     for_each_block(weights, o, false, [&](int b, const int8_t* value) {
-      size_t& next = at[static_cast<size_t>(b % of_tap / of_chunk)];
-      std::memcpy(values + next, value, 4);
-      block[next] = static_cast<uint16_t>(b);
-      next += 2;
+      const auto c = static_cast<size_t>(b % of_tap / of_chunk);
+      TwinStep& step = steps[next[c]++];
+      std::memcpy(step.weights + twin[c], value, 4);
+      step.block[twin[c]] = static_cast<uint16_t>(b);
     });
   }
 }

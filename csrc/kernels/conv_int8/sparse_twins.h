@@ -8,8 +8,7 @@
 //
 // Packed form, block4_twins, of every chunk and group: uint32 first[8], the steps of each pair of channels,
 // and one more at the end of all; uint8 channel[16], which two channels of the group; uint8 position[16], the
-// converse; then, 64-byte aligned, for both channels of every step int32 weights (four s8, zero where the
-// shorter list has ended) and uint16 block = tap * ceil(k / 4) + channel / 4.
+// converse; then, 64-byte aligned, the steps: TwinStep.
 #pragma once
 
 #include <cstddef>
@@ -24,12 +23,17 @@ constexpr int kTwinGroup = 16;   // channels
 constexpr int kTwinPixels = 16;  // a vector
 constexpr int kTwinVectors = 7;  // of a strip, at most: four channels of them are 28 accumulators
 
+// A block of both channels: four s8, zero where the shorter list has ended, and tap * ceil(k / 4) + channel / 4.
+struct TwinStep {
+  int32_t weights[2];
+  uint16_t block[2];
+};
+
 struct SparseTwins {
   int groups, chunks;
   const uint32_t* first;
   const uint8_t *channel, *position;
-  const int32_t* weights;
-  const uint16_t* block;
+  const TwinStep* steps;
 };
 
 // Blocks of 4 input channels that a chunk holds: 7 vectors of pixels for each, or the 27 of a 3x3 window, are
@@ -44,7 +48,7 @@ static inline int twin_chunk_blocks(int taps, int k) {
   return ((k + 3) / 4 + chunks - 1) / chunks;
 }
 
-// View of what pack_block4_twins wrote, or is to write where `first` holds the steps already.
+// View of what pack_block4_twins wrote.
 static inline SparseTwins sparse_twins(const void* packed, int n, int taps, int k) {
   SparseTwins t;
   t.groups = (n + kTwinGroup - 1) / kTwinGroup;
@@ -54,8 +58,7 @@ static inline SparseTwins sparse_twins(const void* packed, int n, int taps, int 
   t.channel = reinterpret_cast<const uint8_t*>(t.first + channels / 2 + 1);
   t.position = t.channel + channels;
   const uintptr_t end = reinterpret_cast<uintptr_t>(t.position + channels);
-  t.weights = reinterpret_cast<const int32_t*>((end + 63) / 64 * 64);
-  t.block = reinterpret_cast<const uint16_t*>(t.weights + 2 * static_cast<size_t>(t.first[channels / 2]));
+  t.steps = reinterpret_cast<const TwinStep*>((end + 63) / 64 * 64);
   return t;
 }
 

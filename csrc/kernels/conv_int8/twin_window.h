@@ -90,19 +90,19 @@ static inline size_t twin_input_vectors(const ConvInt8Args& args, const TwinWind
          static_cast<size_t>(cols + window.reach_cols);
 }
 
-// int32 entries of the table of places, whole cache lines.
+// uint32 entries of the table of places, whole cache lines.
 static inline size_t twin_place_entries(const ConvInt8Args& args) {
   return (static_cast<size_t>(args.taps) * static_cast<size_t>((args.k + 3) / 4) + 15) / 16 * 16;
 }
 
-// place[block] = where the inputs of a block of the window start for outputs of `row`, in dwords.
+// place[block] = where the inputs of a block of the window start for outputs of `row`, in bytes.
 [[gnu::always_inline]] static inline void place_twin_blocks(const ConvInt8Args& args,
                                                             const TwinWindow& window, int row,
-                                                            int32_t* place) {
+                                                            uint32_t* place) {
   const int blocks = (args.k + 3) / 4, pixel_blocks = static_cast<int>(args.x_col_stride / 4);
   const int ring = window.ring_rows(), row_vectors = window.ring_cols();
   for (int t = 0; t < args.taps; ++t) {
-    int32_t* of_tap = place + t * blocks;
+    uint32_t* of_tap = place + t * blocks;
     // Divisions for each tap: for each of 1152 blocks they took a tenth of a layer of 7x7 pixels.
     const int32_t tap = args.tap_offset[t] - window.origin;
     const int tap_row = static_cast<int>(tap / args.x_row_stride);
@@ -110,7 +110,7 @@ static inline size_t twin_place_entries(const ConvInt8Args& args) {
     int in_pixel = in_row % pixel_blocks;
     int vector = (row + tap_row) % ring * row_vectors + in_row / pixel_blocks;
     for (int b = 0; b < blocks; ++b) {
-      of_tap[b] = (in_pixel * ring * row_vectors + vector) * kTwinPixels;
+      of_tap[b] = static_cast<uint32_t>(in_pixel * ring * row_vectors + vector) * (kTwinPixels * 4);
       if (++in_pixel == pixel_blocks) {
         in_pixel = 0;
         ++vector;

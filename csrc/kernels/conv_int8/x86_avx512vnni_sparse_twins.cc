@@ -19,9 +19,11 @@ namespace {
 
 using conv_int8::kTwinVectors;
 using conv_int8::SparseTwins;
+using conv_int8::TwinStep;
 using conv_int8::TwinWindow;
 
 constexpr int kLanes = conv_int8::kTwinPixels, kGroup = conv_int8::kTwinGroup;
+constexpr uint32_t kVector = 64;  // bytes
 constexpr int kFour = 4;   // channels whose sums are in registers
 constexpr int kLine = 64;  // channels that are stored together
 
@@ -45,12 +47,13 @@ void transpose_blocks(const uint8_t* const* pixel, ptrdiff_t offset, int blocks,
   }
 }
 
-// Output pixels of a strip, and the transposed inputs: block b of pixel p is inputs[place[b] + p] in a shared
-// window, inputs[b * pixels of the strip + p] without.
+// Output pixels of a strip, and the transposed inputs: those of block b begin at byte place[b] in a shared
+// window, at inputs[b * pixels of the strip] without.
 struct TwinStrip {
   const uint8_t* residual[kTwinVectors * kLanes];
   uint8_t* y[kTwinVectors * kLanes];
-  const int32_t *inputs, *place;
+  const int32_t* inputs;
+  const uint32_t* place;
 };
 
 // What the channels of a strip share.
@@ -67,19 +70,18 @@ struct TwinRun {
 template <int V, bool kShared>
 [[gnu::always_inline]] inline void walk_pair(const SparseTwins& twins, int pair, const TwinStrip& strip,
                                              __m512i (&acc)[kFour][V], int channel) {
-  const size_t first = twins.first[pair];
-  const int32_t* w = twins.weights + 2 * first;
-  const int32_t* const end = twins.weights + 2 * static_cast<size_t>(twins.first[pair + 1]);
-  const uint16_t* block = twins.block + 2 * first;
-  for (; w != end; w += 2, block += 2) {
+  const auto* inputs = reinterpret_cast<const uint8_t*>(strip.inputs);
+  const TwinStep* const end = twins.steps + twins.first[pair + 1];
+  for (const TwinStep* step = twins.steps + twins.first[pair]; step != end; ++step) {
 #pragma GCC unroll 2
     for (int c = 0; c < 2; ++c) {
-      const int32_t* x = strip.inputs + (kShared ? strip.place[block[c]] : block[c] * (V * kLanes));
-      const __m512i weights = _mm512_set1_epi32(w[c]);
+      const uint32_t block = step->block[c];
+      const uint8_t* x = inputs + (kShared ? strip.place[block] : block * (V * kVector));
+      const __m512i weights = _mm512_set1_epi32(step->weights[c]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v)
         acc[channel + c][v] =
-            _mm512_dpbusd_epi32(acc[channel + c][v], _mm512_load_si512(x + v * kLanes), weights);
+            _mm512_dpbusd_epi32(acc[channel + c][v], _mm512_load_si512(x + v * kVector), weights);
     }
   }
 }
@@ -363,7 +365,7 @@ void place_outputs(const ConvInt8Args& args, const LaneParts& parts, int row, in
 }
 
 void run_window(const ConvInt8Args& args, const TwinWindow& window, TwinStrip* strip, const TwinRun& run,
-                int32_t* inputs, int32_t* place, uint8_t* nowhere) {
+                int32_t* inputs, uint32_t* place, uint8_t* nowhere) {
   const int strips = conv_int8::twin_strips(window.cols);
   const LaneParts parts = lane_parts(window);
   for (int row = 0; row < window.reach_rows; ++row) transpose_row(args, window, parts, row, inputs);
@@ -388,7 +390,7 @@ void run_conv_int8_u8s8s32_block4_112x2__avx512vnni(const ConvInt8Args& args) {
   const int channels =
       twins.chunks == 1 ? kGroup : (args.n_end - args.n_begin + kGroup - 1) / kGroup * kGroup;
   constexpr ptrdiff_t kStrip = kTwinVectors * kLanes;
-  auto* place = static_cast<int32_t*>(args.scratch);
+  auto* place = static_cast<uint32_t*>(args.scratch);
   TwinStrip strip;
   TwinRun run;
   run.args = &args;
