@@ -37,30 +37,45 @@ inline size_t count_blocks(const ConvInt8Weights& weights, int channel, bool pai
   return count;
 }
 
+// Numbers of the nonzero ones of `count` whole blocks. Without branches: of weights of which one block in ten
+// is not zero, branches took 5 times as long.
+inline int list_blocks(const int8_t* w, int count, uint16_t* number) {
+  int listed = 0;
+  for (int i = 0; i < count; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, w + 4 * i, 4);
+    number[listed] = static_cast<uint16_t>(i);
+    listed += bits != 0;
+  }
+  return listed;
+}
+
 // Calls visit(block, weights[4]) for every nonzero block of one output channel, split where `pairs` demands
 // it.
 template <typename Visit>
 void for_each_block(const ConvInt8Weights& weights, int channel, bool pairs, Visit visit) {
-  const int8_t* w = weights.w + static_cast<ptrdiff_t>(channel) * weights.taps * weights.k;
-  int block = 0;
-  for (int tap = 0; tap < weights.taps; ++tap, w += weights.k) {
-    for (int c = 0; c < weights.k; c += 4, ++block) {
-      uint32_t bits = 0;
-      if (c + 4 <= weights.k)
-        std::memcpy(&bits, w + c, 4);
-      else
-        std::memcpy(&bits, w + c, static_cast<size_t>(weights.k - c));
-      if (bits == 0) continue;
-      int8_t value[4];
-      std::memcpy(value, &bits, 4);
-      if (pairs && (pair_saturates(value) || pair_saturates(value + 2))) {
-        const int8_t even[4] = {value[0], 0, value[2], 0}, odd[4] = {0, value[1], 0, value[3]};
-        visit(block, even);
-        visit(block, odd);
-      } else {
-        visit(block, value);
-      }
+  constexpr int kAtOnce = 256;
+  const int whole = weights.k / 4, blocks = (weights.k + 3) / 4;
+  const auto visit_block = [&](int block, const int8_t* w) {
+    if (pairs && (pair_saturates(w) || pair_saturates(w + 2))) {
+      const int8_t even[4] = {w[0], 0, w[2], 0}, odd[4] = {0, w[1], 0, w[3]};
+      visit(block, even);
+      visit(block, odd);
+    } else {
+      visit(block, w);
     }
+  };
+  const int8_t* w = weights.w + static_cast<ptrdiff_t>(channel) * weights.taps * weights.k;
+  for (int tap = 0; tap < weights.taps; ++tap, w += weights.k) {
+    for (int first = 0; first < whole; first += kAtOnce) {
+      uint16_t number[kAtOnce];
+      const int listed = list_blocks(w + 4 * first, std::min(whole - first, kAtOnce), number);
+      for (int i = 0; i < listed; ++i)
+        visit_block(tap * blocks + first + number[i], w + 4 * (first + number[i]));
+    }
+    int8_t rest[4] = {};
+    std::memcpy(rest, w + 4 * whole, static_cast<size_t>(weights.k % 4));
+    if (whole < blocks && entries_of_block(rest, false) != 0) visit_block(tap * blocks + whole, rest);
   }
 }
 

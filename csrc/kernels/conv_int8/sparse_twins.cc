@@ -12,14 +12,23 @@ namespace pyruntime {
 namespace conv_int8 {
 namespace {
 
+// In which chunk each block lies, [taps][blocks].
+std::vector<uint16_t> chunk_of_blocks(const ConvInt8Weights& weights) {
+  const int of_tap = (weights.k + 3) / 4, of_chunk = twin_chunk_blocks(weights.taps, weights.k);
+  std::vector<uint16_t> chunk(static_cast<size_t>(weights.taps) * static_cast<size_t>(of_tap));
+  for (size_t i = 0; i < chunk.size(); ++i)
+    chunk[i] = static_cast<uint16_t>(static_cast<int>(i) % of_tap / of_chunk);
+  return chunk;
+}
+
 // Blocks of every chunk and channel, [chunk][channels in groups].
 std::vector<uint32_t> count_chunks(const ConvInt8Weights& weights) {
-  const int of_tap = (weights.k + 3) / 4, of_chunk = twin_chunk_blocks(weights.taps, weights.k);
+  const std::vector<uint16_t> chunk = chunk_of_blocks(weights);
   const size_t channels = static_cast<size_t>(weights.n + kTwinGroup - 1) / kTwinGroup * kTwinGroup;
   std::vector<uint32_t> counts(channels * static_cast<size_t>(twin_chunks(weights.taps, weights.k)));
   for (int o = 0; o < weights.n; ++o) {
     for_each_block(weights, o, false, [&](int b, const int8_t*) {
-      ++counts[static_cast<size_t>(b % of_tap / of_chunk) * channels + static_cast<size_t>(o)];
+      ++counts[chunk[static_cast<size_t>(b)] * channels + static_cast<size_t>(o)];
     });
   }
   return counts;
@@ -35,10 +44,7 @@ void sort_channels(const uint32_t* blocks, uint8_t* channel) {
 // Bytes of first[], channel[] and position[].
 size_t table_bytes(size_t channels) { return ((channels / 2 + 1) * 4 + 2 * channels + 63) / 64 * 64; }
 
-}  // namespace
-
-size_t packed_bytes_block4_twins(const ConvInt8Weights& weights) {
-  const std::vector<uint32_t> counts = count_chunks(weights);
+size_t packed_bytes(const std::vector<uint32_t>& counts) {
   size_t steps = 0;
   uint8_t channel[kTwinGroup];
   for (size_t i = 0; i < counts.size(); i += kTwinGroup) {
@@ -48,9 +54,15 @@ size_t packed_bytes_block4_twins(const ConvInt8Weights& weights) {
   return table_bytes(counts.size()) + steps * sizeof(TwinStep);
 }
 
+}  // namespace
+
+size_t packed_bytes_block4_twins(const ConvInt8Weights& weights) {
+  return packed_bytes(count_chunks(weights));
+}
+
 void pack_block4_twins(const ConvInt8Weights& weights, void* packed) {
-  std::memset(packed, 0, packed_bytes_block4_twins(weights));
   const std::vector<uint32_t> counts = count_chunks(weights);
+  std::memset(packed, 0, packed_bytes(counts));
   auto* first = static_cast<uint32_t*>(packed);
   auto* channel = reinterpret_cast<uint8_t*>(first + counts.size() / 2 + 1);
   uint8_t* position = channel + counts.size();
@@ -62,7 +74,7 @@ void pack_block4_twins(const ConvInt8Weights& weights, void* packed) {
   }
   const SparseTwins twins = sparse_twins(packed, weights.n, weights.taps, weights.k);
   auto* steps = const_cast<TwinStep*>(twins.steps);
-  const int of_tap = (weights.k + 3) / 4, of_chunk = twin_chunk_blocks(weights.taps, weights.k);
+  const std::vector<uint16_t> chunk = chunk_of_blocks(weights);
   const size_t channels = static_cast<size_t>(twins.groups) * kTwinGroup;
   std::vector<size_t> next(static_cast<size_t>(twins.chunks)), twin(next.size());
   for (int o = 0; o < weights.n; ++o) {
@@ -73,7 +85,7 @@ void pack_block4_twins(const ConvInt8Weights& weights, void* packed) {
       twin[c] = place % 2;
     }
     for_each_block(weights, o, false, [&](int b, const int8_t* value) {
-      const auto c = static_cast<size_t>(b % of_tap / of_chunk);
+      const size_t c = chunk[static_cast<size_t>(b)];
       TwinStep& step = steps[next[c]++];
       std::memcpy(step.weights + twin[c], value, 4);
       step.block[twin[c]] = static_cast<uint16_t>(b);

@@ -23,7 +23,8 @@ constexpr int kTwinGroup = 16;   // channels
 constexpr int kTwinPixels = 16;  // a vector
 constexpr int kTwinVectors = 7;  // of a strip, at most: four channels of them are 28 accumulators
 
-// A block of both channels: four s8, zero where the shorter list has ended, and tap * ceil(k / 4) + channel / 4.
+// A block of both channels: four s8, zero where the shorter list has ended, and tap * ceil(k / 4) + channel
+// / 4.
 struct TwinStep {
   int32_t weights[2];
   uint16_t block[2];

@@ -24,8 +24,8 @@ using conv_int8::TwinWindow;
 
 constexpr int kLanes = conv_int8::kTwinPixels, kGroup = conv_int8::kTwinGroup;
 constexpr uint32_t kVector = 64;  // bytes
-constexpr int kFour = 4;   // channels whose sums are in registers
-constexpr int kLine = 64;  // channels that are stored together
+constexpr int kFour = 4;          // channels whose sums are in registers
+constexpr int kLine = 64;         // channels that are stored together
 
 // 16 bytes at `offset` of 16 pixels: dword i of all of them in out[i].
 [[gnu::always_inline]] inline void load_dwords(const uint8_t* const* pixel, ptrdiff_t offset, __m512i* out) {
