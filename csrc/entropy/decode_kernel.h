@@ -21,7 +21,7 @@ struct Bundle {
   const Slot* slots;
   size_t slot_stride;         // from the table of a column class to that of the next
   const int32_t* lane_slots;  // [kMaxLanes] first slot of the tables of the lane's row class
-  const uint32_t* zero;       // with flags: frequency of a zero
+  const uint32_t* zero;       // with flags: frequency of a zero; 8 more can be read
   const int32_t* lane_zero;   // [kMaxLanes] first of them of the lane's row class
   int32_t* count;             // [kMaxLanes] with states: `count` of flag_state
 };

@@ -79,6 +79,7 @@ class Decoder {
   Decoder(const Model& model, size_t rows, size_t columns, const DecodeKernel& kernel)
       : model_(model), kernel_(kernel), rows_(rows), columns_(columns), slots_(expand(model)) {
     zero_.assign(model.zero.begin(), model.zero.end());
+    zero_.resize(zero_.size() + 8);
     // Columns in another order than their own are put into it once the bundle is complete.
     const size_t held = model.column_order.empty() ? kSteps : columns;
     scratch_.reset(new uint8_t[(held + kSteps) * kMaxLanes]);

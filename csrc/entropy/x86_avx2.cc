@@ -111,7 +111,8 @@ const uint8_t* decode_joint(const Bundle& bundle, const Columns& columns, const 
   return next;
 }
 
-template <int V, bool kFull, bool kWithStates>
+// kUniform: all lanes are of one row class, so that what they look up for a flag is in one vector.
+template <int V, bool kFull, bool kWithStates, bool kUniform>
 const uint8_t* decode_split(const Bundle& bundle, const Columns& columns, const uint8_t* next) {
   constexpr int kCount = kWithStates ? kStates : 1;
   const __m256i last = last_of(bundle.lanes, V);
@@ -128,12 +129,10 @@ const uint8_t* decode_split(const Bundle& bundle, const Columns& columns, const 
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       const __m256i active = active_of<V, kFull>(v, last);
-      __m256i at = load(bundle.lane_zero + 8 * v);
-      if (kWithStates) {
-        if (opens) count[v] = _mm256_srli_epi32(_mm256_cmpgt_epi32(count[v], _mm256_setzero_si256()), 31);
-        at = _mm256_add_epi32(at, count[v]);
-      }
-      const __m256i p = look_up(zero, at);
+      if (opens) count[v] = _mm256_srli_epi32(_mm256_cmpgt_epi32(count[v], _mm256_setzero_si256()), 31);
+      const __m256i of_class = load(bundle.lane_zero + 8 * v);
+      const __m256i p = kUniform ? _mm256_permutevar8x32_epi32(load(zero + bundle.lane_zero[0]), count[v])
+                                 : look_up(zero, _mm256_add_epi32(of_class, count[v]));
       const __m256i slot = _mm256_and_si256(x[v], within), high = _mm256_srli_epi32(x[v], kScaleBits);
       const __m256i is_zero = _mm256_cmpgt_epi32(p, slot);
       used[v] = _mm256_andnot_si256(is_zero, active);
@@ -147,6 +146,7 @@ const uint8_t* decode_split(const Bundle& bundle, const Columns& columns, const 
     __m256i out = _mm256_setzero_si256();
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
+      if (_mm256_testz_si256(used[v], used[v])) continue;
       const __m256i at = _mm256_add_epi32(_mm256_and_si256(x[v], within), load(bundle.lane_slots + 8 * v));
       const __m256i slot = _mm256_and_si256(look_up(table, at), used[v]);
       out = _mm256_or_si256(out, symbols(slot, v));
@@ -157,6 +157,14 @@ const uint8_t* decode_split(const Bundle& bundle, const Columns& columns, const 
   for (int v = 0; v < V; ++v) store(bundle.x + 8 * v, x[v]);
   for (int v = 0; v < V; ++v) store(bundle.count + 8 * v, count[v]);
   return next;
+}
+
+template <int V, bool kFull, bool kWithStates>
+const uint8_t* decode_split(const Bundle& bundle, const Columns& columns, const uint8_t* next) {
+  bool uniform = true;
+  for (int l = 1; l < bundle.lanes; ++l) uniform &= bundle.lane_zero[l] == bundle.lane_zero[0];
+  return uniform ? decode_split<V, kFull, kWithStates, true>(bundle, columns, next)
+                 : decode_split<V, kFull, kWithStates, false>(bundle, columns, next);
 }
 
 template <int V, bool kFull>
