@@ -4,6 +4,8 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/conv_int8/sparse_blocks.h"
+
 namespace pyruntime {
 namespace conv_int8 {
 namespace {
@@ -22,29 +24,40 @@ struct Lane {
   bool done() const { return next == position.size(); }
 };
 
+void fill_lane_of_blocks(const ConvInt8Weights& weights, int channel, Lane* lane) {
+  for_each_block(weights, channel, false, [&](int block, const int8_t* w) {
+    uint32_t bits;
+    std::memcpy(&bits, w, 4);
+    lane->position.push_back(4 * static_cast<uint32_t>(block));
+    lane->weights.push_back(bits);
+  });
+}
+
+void fill_lane_of_weights(const ConvInt8Weights& weights, int channel, Lane* lane) {
+  constexpr int kAtOnce = 1024;
+  const int8_t* w = weights.w + static_cast<ptrdiff_t>(channel) * weights.taps * weights.k;
+  for (int tap = 0; tap < weights.taps; ++tap, w += weights.k) {
+    for (int first = 0; first < weights.k; first += kAtOnce) {
+      uint16_t number[kAtOnce];
+      const int listed = list_blocks<1>(w + first, std::min(weights.k - first, kAtOnce), number);
+      const uint32_t position = static_cast<uint32_t>(tap * round_up(weights.k, 4) + first);
+      for (int i = 0; i < listed; ++i) {
+        lane->position.push_back(position + number[i]);
+        lane->weights.push_back(static_cast<uint8_t>(w[first + number[i]]));
+      }
+    }
+  }
+}
+
 // index_bytes 1: blocks; 4: single weights.
 void fill_lane(const ConvInt8Weights& weights, int channel, int index_bytes, Lane* lane) {
   lane->position.clear();
   lane->weights.clear();
   lane->next = 0;
-  const int unit = index_bytes == 1 ? 4 : 1;  // bytes
-  const uint32_t tap_bytes = static_cast<uint32_t>(round_up(weights.k, 4));
-  const int8_t* w = weights.w + static_cast<ptrdiff_t>(channel) * weights.taps * weights.k;
-  for (int tap = 0; tap < weights.taps; ++tap, w += weights.k) {
-    for (int c = 0; c < weights.k; c += 4) {
-      uint8_t four[4] = {};
-      std::memcpy(four, w + c, static_cast<size_t>(std::min(4, weights.k - c)));
-      uint32_t bits;
-      std::memcpy(&bits, four, 4);
-      if (bits == 0) continue;
-      const uint32_t position = static_cast<uint32_t>(tap) * tap_bytes + static_cast<uint32_t>(c);
-      for (int i = 0; i < 4; i += unit) {
-        if (unit == 1 && four[i] == 0) continue;
-        lane->position.push_back(position + static_cast<uint32_t>(i));
-        lane->weights.push_back(unit == 1 ? four[i] : bits);
-      }
-    }
-  }
+  if (index_bytes == 1)
+    fill_lane_of_blocks(weights, channel, lane);
+  else
+    fill_lane_of_weights(weights, channel, lane);
 }
 
 // The slots of one group, as they are packed.
