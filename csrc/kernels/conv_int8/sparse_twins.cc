@@ -88,7 +88,7 @@ void pack_block4_twins(const ConvInt8Weights& weights, void* packed) {
       const size_t c = chunk[static_cast<size_t>(b)];
       TwinStep& step = steps[next[c]++];
       std::memcpy(step.weights + twin[c], value, 4);
-      step.block[twin[c]] = static_cast<uint16_t>(b);
+      step.blocks |= static_cast<uint32_t>(b) << (16 * twin[c]);
     });
   }
 }

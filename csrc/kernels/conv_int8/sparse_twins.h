@@ -23,11 +23,11 @@ constexpr int kTwinGroup = 16;   // channels
 constexpr int kTwinPixels = 16;  // a vector
 constexpr int kTwinVectors = 7;  // of a strip, at most: four channels of them are 28 accumulators
 
-// A block of both channels: four s8, zero where the shorter list has ended, and tap * ceil(k / 4) + channel
-// / 4.
+// A block of both channels: four s8 each, zero where the shorter list has ended, and the numbers of the
+// blocks, tap * ceil(k / 4) + channel / 4, 16 bits each: the first channel's are the lower ones. One load.
 struct TwinStep {
   int32_t weights[2];
-  uint16_t block[2];
+  uint32_t blocks;
 };
 
 struct SparseTwins {

@@ -75,7 +75,7 @@ template <int V, bool kShared>
   for (const TwinStep* step = twins.steps + twins.first[pair]; step != end; ++step) {
 #pragma GCC unroll 2
     for (int c = 0; c < 2; ++c) {
-      const uint32_t block = step->block[c];
+      const uint32_t block = c == 0 ? step->blocks & 0xffff : step->blocks >> 16;
       const uint8_t* x = inputs + (kShared ? strip.place[block] : block * (V * kVector));
       const __m512i weights = _mm512_set1_epi32(step->weights[c]);
 #pragma GCC unroll 8
