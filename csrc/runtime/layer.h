@@ -1,9 +1,8 @@
 // Convolution and dense layers: what `conv` and `dense` share. An output pixel grid, taps, and a kernel row.
 #pragma once
 
-#include <functional>
-
 #include "kernels/conv_int8/conv_int8.h"
+#include "runtime/layer_split.h"
 #include "runtime/operator.h"
 #include "runtime/weight_counts.h"
 
@@ -16,53 +15,6 @@ struct LayerShape {
   int64_t group_n() const { return n / groups; }
   bool depthwise() const { return groups > 1 && k == 1 && n == groups; }
 };
-
-// One side (input, output or residual) of the pixel grid: byte strides between output pixels.
-struct GridStrides {
-  ptrdiff_t image = 0, row = 0, col = 0;
-};
-
-struct LayerGrid {
-  int64_t images = 1, rows = 1, cols = 0;
-  GridStrides x, y, residual;
-  bool has_residual = false;
-  ptrdiff_t tap_origin = 0, tap_row = 0,
-            tap_col = 0;  // bytes; tap (0, 0) of pixel (0, 0) is at x + tap_origin
-
-  int64_t pixels() const { return images * rows * cols; }
-  // Taps lie as far apart as pixels.
-  bool is_window() const { return tap_row == x.row && tap_col == x.col; }
-  // Merges rows into one row, and images into rows or into the one row, where all strides allow it.
-  void collapse();
-};
-
-// A rectangle of work: what one task does.
-struct LayerPiece {
-  int64_t group, image, row, rows, col, cols, n_begin, n_end;
-};
-
-// Division of a grid and the output channels into tasks. Rows and columns are dealt out evenly, in blocks:
-// parts differ by one at most. `row_size` and `col_size` are those of the largest part.
-struct LayerSplit {
-  int64_t groups = 1, images = 1, rows = 1, cols = 0, n = 0;
-  int64_t row_parts = 1, row_size = 1, row_block = 1, col_parts = 1, col_size = 0, col_block = 1, n_parts = 1,
-          n_size = 0;
-  int tasks() const { return static_cast<int>(groups * images * row_parts * col_parts * n_parts); }
-  LayerPiece piece(int task) const;
-};
-
-// Aims at `want` tasks. `n_block` is the granularity of channels, `pixel_block` that of the pixels of a
-// single row; `split_channels` prefers channels over pixels (layers whose weights outweigh their
-// activations).
-LayerSplit split_layer(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
-                       int want, bool split_channels);
-
-// For kernels that do something for each tile of pixels whatever the channels: of all divisions into
-// `pixel_block` rows (columns where there is one row) and whole cache lines of channels, the one that takes
-// `threads` threads the least time. `cycles(rows, cols, n)` are those of a piece.
-LayerSplit split_tiles(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
-                       int threads,
-                       const std::function<double(int64_t rows, int64_t cols, int64_t n)>& cycles);
 
 // u8 x s8 layers: inputs x, w, multiplier, offset, residual (optional).
 class Int8Layer {

@@ -74,10 +74,9 @@ Step F32Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid)
   const int64_t pixels = grid.pixels();
   const double cycles =
       static_cast<double>(pixels) * static_cast<double>(n * taps * k * groups) / macs_per_cycle(kernel.isa);
-  const bool split_channels =
-      static_cast<double>(packed->size()) > static_cast<double>(pixels) * static_cast<double>(k * groups * 4);
-  const LayerSplit split = split_layer(grid, groups, n, kernel.n_block, kPixelBlock,
-                                       tasks_for_cycles(cycles, context.num_threads), split_channels);
+  const double input_bytes = static_cast<double>(pixels) * static_cast<double>(k * groups * 4);
+  const LayerSplit split = split_layer(context, grid, groups, n, kernel.n_block, kPixelBlock,
+                                       {cycles, static_cast<double>(packed->size()), input_bytes});
   const std::vector<int32_t> taps_table = tap_offsets(folded, grid);
   ConvF32Args base;
   base.x_row_stride = grid.x.row;
@@ -164,8 +163,9 @@ Step F32Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& gr
   });
   const double cycles =
       static_cast<double>(grid.pixels() * taps * channels) / (macs_per_cycle(kernel.isa) / 2);
+  const double input_bytes = static_cast<double>(grid.pixels() * channels * 4);
   const LayerSplit split =
-      split_layer(grid, 1, channels, 64, kPixelBlock, tasks_for_cycles(cycles, context.num_threads), false);
+      split_layer(context, grid, 1, channels, 64, kPixelBlock, {cycles, 0.0, input_bytes});
   DepthwiseF32Args base;
   base.x_row_stride = grid.x.row;
   base.x_col_stride = grid.x.col;

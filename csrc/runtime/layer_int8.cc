@@ -280,16 +280,14 @@ LayerSplit Int8Layer::split(const PlanContext& context, const Choice& choice, co
       const ConvInt8Weights piece{nullptr, static_cast<int>(n), static_cast<int>(p.taps),
                                   static_cast<int>(p.k)};
       const double own = kernel.cost(piece, strips ? p.blocks : 1.0, {1, rows, cols, window});
-      // Where channels are divided, most inputs come from the caches of the cores that wrote them: 40 cycles
-      // for each line, measured on ResNet-50 with 2 threads.
       const double inputs = static_cast<double>(rows * cols) * static_cast<double>(shape_.k);
-      return n == p.n ? own : own + inputs * (threads - 1) / threads / 64.0 * 40.0;
+      return n == p.n ? own : own + fetch_cycles(inputs, threads);
     };
     return split_tiles(grid, p.groups, p.n, kernel.n_block, pixel_block, threads, cycles);
   }
   const double input_bytes = static_cast<double>(grid.pixels()) * static_cast<double>(p.k * p.groups);
-  return split_layer(grid, p.groups, p.n, kernel.n_block, kernel.pixel_block, tasks,
-                     static_cast<double>(packed_bytes) > input_bytes);
+  return split_layer(context, grid, p.groups, p.n, kernel.n_block, kernel.pixel_block,
+                     {choice.cycles, static_cast<double>(packed_bytes), input_bytes});
 }
 
 Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid) const {
@@ -382,8 +380,9 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
   });
   const double per_cycle = kernel.isa == Isa::scalar ? 1.0 : 16.0;
   const double cycles = static_cast<double>(grid.pixels() * shape_.taps() * channels) / per_cycle;
-  const LayerSplit split = split_layer(grid, 1, channels, 64, kDepthwisePixels,
-                                       tasks_for_cycles(cycles, context.num_threads), false);
+  const double input_bytes = static_cast<double>(grid.pixels() * channels);
+  const LayerSplit split =
+      split_layer(context, grid, 1, channels, 64, kDepthwisePixels, {cycles, 0.0, input_bytes});
   DepthwiseInt8Args base;
   base.x_row_stride = grid.x.row;
   base.x_col_stride = grid.x.col;

@@ -75,6 +75,7 @@ struct PlanContext {
   Operand output;
   Isa isa = Isa::scalar;
   int num_threads = 1;
+  double program_weight_bytes = 0;            // of all layers
   std::optional<WeightFormat> weight_format;  // none: the plan chooses
   WeightCache* cache = nullptr;
   const Table* table = nullptr;  // applied to every output byte; only for operators with applies_table()

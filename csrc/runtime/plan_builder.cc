@@ -31,6 +31,11 @@ void PlanBuilder::build(const std::vector<Shape>& input_shapes) {
   halo_filled_.assign(program_.values.size(), false);
   bound_.assign(program_.outputs.size(), false);
   pending_.resize(program_.nodes.size());
+  for (const Value& value : program_.values) {
+    if (!value.constant) continue;
+    weight_bytes_ +=
+        static_cast<double>(element_count(value.shape)) * static_cast<double>(dtype_size(value.dtype));
+  }
   place_sources();
   for (size_t i = 0; i < program_.outputs.size(); ++i)
     plan_.output_shapes_.push_back(shapes_[program_.outputs[i]]);
@@ -84,6 +89,7 @@ void PlanBuilder::add_node(int index) {
   context.output = place_output(index, value);
   context.isa = options_.isa;
   context.num_threads = options_.num_threads;
+  context.program_weight_bytes = weight_bytes_;
   context.weight_format = options_.weight_format;
   context.cache = cache_;
   if (context.output.t.count() == 0) {

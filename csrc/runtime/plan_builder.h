@@ -56,6 +56,7 @@ class PlanBuilder {
   const PlanOptions& options_;
   WeightCache* cache_;
   ThreadPool* pool_;
+  double weight_bytes_ = 0;  // of all constants
   std::vector<Shape> shapes_;
   Layouts layouts_;
   Fusions fusions_;

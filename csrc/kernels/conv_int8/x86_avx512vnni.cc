@@ -22,9 +22,11 @@ namespace {
 constexpr int kMaxPixels = 14;
 constexpr int kMaxPixelsResidual = 10;  // leaves registers for the constants of the longer epilogue
 constexpr int kMaxPanels = 8;
-constexpr int kMostTiles = 8;                   // side by side
-constexpr ptrdiff_t kPrefetchBytes = 1024;      // ahead of each weight stream, matrix-vector tiles only
-constexpr ptrdiff_t kWeightsInL2 = 512 * 1024;  // more: read every weight once, the activations several times
+constexpr int kMostTiles = 8;               // side by side
+constexpr ptrdiff_t kPrefetchBytes = 1024;  // ahead of each weight stream, matrix-vector tiles only
+// Every weight is read once, and the inputs several times, where there are more weights than fit L2, and
+// where inputs are few beside them.
+constexpr ptrdiff_t kWeightsInL2 = 512 * 1024, kManyWeights = 128 * 1024, kFewInputs = 256 * 1024;
 
 // Everything a tile needs, and those that follow it; the pointers stand at its first pixel.
 struct Tile {
@@ -255,8 +257,9 @@ constexpr TileFunction kTilesAhead[kMaxPixels - 3] = {
 int panels_for(int pixels) { return pixels <= 3 ? 8 : pixels <= 6 ? 4 : pixels <= 9 ? 3 : 2; }
 
 // The largest tile for rows of `cols` pixels and `panels` panels, by the instructions that all tiles take: of
-// `steps` of 4 channels each is a load for every panel, a broadcast for every pixel, and their products. With
-// a neighbour on the other hyperthread of a core it is these that count: tiles of 6 x 4 are a tenth faster
+// `steps` of 4 channels each is a load for every panel, a broadcast for every pixel, and their products;
+// loads of weights count twice, as L2 is slow for tiles of 3 or 4 pixels (0.7 of the speed of 7). With a
+// neighbour on the other hyperthread of a core it is these that count: tiles of 6 x 4 are a tenth faster
 // there than those of 14 x 2. Without one they are as fast, but where steps are few, what comes before and
 // after the products is worth 200. With a residual 6 x 4 beat 10 x 2 by a tenth.
 int pixels_for(int cols, int panels, int64_t steps, int most) {
@@ -271,8 +274,8 @@ int pixels_for(int cols, int panels, int64_t steps, int most) {
     for (int i = 0; i < 2; ++i) {
       const int m = small + i, count = i == 0 ? tiles - larger : larger;
       const int step = panels_for(m), rest = panels % step;
-      instructions += count * (panels / step * (steps * (m * step + m + step + 2) + kTileInstructions));
-      if (rest > 0) instructions += count * (steps * (m * rest + m + rest + 2) + kTileInstructions);
+      instructions += count * (panels / step * (steps * (m * step + m + 2 * step + 2) + kTileInstructions));
+      if (rest > 0) instructions += count * (steps * (m * rest + m + 2 * rest + 2) + kTileInstructions);
     }
     if (least == 0 || instructions < least) {
       least = instructions;
@@ -354,12 +357,13 @@ void run_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Args& given) {
   const int pixels = pixels_for(args.cols, panel_end - panel_begin, args.taps * ((args.k + 3) / 4),
                                 args.requantize.residual == nullptr ? kMaxPixels : kMaxPixelsResidual);
   const int tiles = (args.cols + pixels - 1) / pixels;
-  const int step =
-      bytes <= kWeightsInL2 ? panel_end - panel_begin : panels_for((args.cols + tiles - 1) / tiles);
+  const ptrdiff_t inputs = static_cast<ptrdiff_t>(args.rows) * args.cols * args.k;
+  const bool by_panels = bytes > kWeightsInL2 || (bytes > kManyWeights && inputs < kFewInputs);
+  const int step = by_panels ? panels_for((args.cols + tiles - 1) / tiles) : panel_end - panel_begin;
   for (int p = panel_begin; p < panel_end; p += step) {
     const int end = panel_end - p < step ? panel_end : p + step;
     // Behind the last ones, those of the task that follows.
-    const bool ahead = args.n / 16 * stride > kWeightsInL2 && end < panels;
+    const bool ahead = (by_panels || args.n / 16 * stride > kWeightsInL2) && end < panels;
     run_panels(args, p, end, tiles, general,
                ahead ? static_cast<const int8_t*>(args.w) + end * stride : nullptr);
   }
