@@ -33,6 +33,35 @@ void find_tables(const Program& program, const Operators& operators, const Uses&
   }
 }
 
+void find_sums(const Program& program, const Operators& operators, const std::vector<Shape>& shapes,
+               const Uses& uses, Fusions* fusions) {
+  for (size_t i = 0; i < program.nodes.size(); ++i) {
+    const int in = program.nodes[i].inputs[0];
+    if (!operators[i]->normalizes() || uses.consumer[in].size() != 1) continue;
+    const int sum = uses.producer[in];
+    if (sum < 0 || operators[sum]->sum() == nullptr || element_count(shapes[in]) == 0) continue;
+    const std::vector<int>& addends = program.nodes[sum].inputs;
+    if (shapes[addends[0]] != shapes[in] || shapes[addends[1]] != shapes[in]) continue;
+    fusions->sum_node[i] = sum;
+    fusions->absorbed[sum] = true;
+  }
+}
+
+void find_quantized(const Program& program, const Operators& operators, const Layouts& layouts,
+                    const Uses& uses, Fusions* fusions) {
+  for (size_t i = 0; i < program.nodes.size(); ++i) {
+    const int out = program.nodes[i].output;
+    if (!operators[i]->normalizes() || program.values[out].dtype != DType::f32) continue;
+    for (int next : uses.consumer[out]) {
+      if (next < 0 || !operators[next]->quantizes()) continue;
+      if (layouts.form[program.nodes[next].output] != Form::plain) continue;
+      fusions->quantize_node[i] = next;
+      fusions->absorbed[next] = true;
+      break;
+    }
+  }
+}
+
 // Whether an operator loses little by writing pixels that do not follow one another in memory. Element-wise
 // kernels then run once per pixel (which pays for long pixels only) and expect runs of stride 1: more than
 // one channel.
@@ -66,10 +95,14 @@ Fusions find_fusions(const Program& program, const Operators& operators, const s
                      const Layouts& layouts) {
   Fusions fusions;
   fusions.table_node.assign(program.nodes.size(), -1);
+  fusions.sum_node.assign(program.nodes.size(), -1);
+  fusions.quantize_node.assign(program.nodes.size(), -1);
   fusions.absorbed.assign(program.nodes.size(), false);
   fusions.part.resize(program.values.size());
   const Uses uses = find_uses(program);
   find_tables(program, operators, uses, &fusions);
+  find_sums(program, operators, shapes, uses, &fusions);
+  find_quantized(program, operators, layouts, uses, &fusions);
   find_parts(program, operators, shapes, layouts, uses, &fusions);
   return fusions;
 }

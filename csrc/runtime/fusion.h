@@ -1,5 +1,5 @@
-// Work a plan saves: tables applied by the layer that makes their input, and inputs of a concat that are
-// written where the concat would copy them.
+// Work a plan saves: tables applied by the layer that makes their input, sums and quantized copies that a
+// normalization makes row by row, and inputs of a concat that are written where the concat would copy them.
 #pragma once
 
 #include "runtime/layout.h"
@@ -9,7 +9,10 @@ namespace pyruntime {
 struct Fusions {
   // Per node: the `lut` node whose table this node applies to its own output, -1 for none.
   std::vector<int> table_node;
-  // Per node: true for such a `lut`, which then has nothing to do.
+  // Per node: for a normalization the `add` whose sum it makes, and the `quantize` of its result; -1 for
+  // none.
+  std::vector<int> sum_node, quantize_node;
+  // Per node: true for such a `lut`, `add` or `quantize`, which then has nothing to do.
   std::vector<bool> absorbed;
   // Per value: the concat node whose output it is a part of, -1 for none, and its first channel there.
   struct Part {

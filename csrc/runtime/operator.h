@@ -70,6 +70,11 @@ struct Step {
 
 using Table = std::array<uint8_t, 256>;
 
+// What the sum of two float tensors is clamped to.
+struct SumBounds {
+  float lo, hi;
+};
+
 struct PlanContext {
   std::vector<Operand> inputs;
   Operand output;
@@ -79,6 +84,12 @@ struct PlanContext {
   std::optional<WeightFormat> weight_format;  // none: the plan chooses
   WeightCache* cache = nullptr;
   const Table* table = nullptr;  // applied to every output byte; only for operators with applies_table()
+  // Only for operators with normalizes(): `addends` are added up for input 0, and the output is written to
+  // `quantized`, too, with the scale and zero point of `quantized_value`.
+  const SumBounds* sum = nullptr;
+  std::vector<Operand> addends;
+  Operand quantized;
+  const Value* quantized_value = nullptr;
 };
 
 class Operator {
@@ -97,6 +108,12 @@ class Operator {
   virtual bool applies_table() const { return false; }
   // The table of a `lut`, else null.
   virtual const Table* table() const { return nullptr; }
+  // True if prepare() heeds PlanContext::addends and ::quantized.
+  virtual bool normalizes() const { return false; }
+  // The bounds of a float `add`, else null.
+  virtual const SumBounds* sum() const { return nullptr; }
+  // True for a `quantize` to u8.
+  virtual bool quantizes() const { return false; }
   // True for a concat of channels (axis 1 of an image). Its prepare() skips inputs that lie in the output's
   // buffer.
   virtual bool joins_channels(const Shape& /*output*/) const { return false; }

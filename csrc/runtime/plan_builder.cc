@@ -77,9 +77,17 @@ void PlanBuilder::add_node(int index) {
     return;
   }
   PlanContext context;
+  const int sum = fusions_.sum_node[index], quantize = fusions_.quantize_node[index];
   for (size_t i = 0; i < node.inputs.size(); ++i) {
-    const bool read = node.inputs[i] >= 0 && selects(op.traits().data_inputs, static_cast<int>(i));
+    const bool read =
+        node.inputs[i] >= 0 && selects(op.traits().data_inputs, static_cast<int>(i)) && !(i == 0 && sum >= 0);
     context.inputs.push_back(read ? fetch(index, static_cast<int>(i)) : Operand());
+  }
+  std::vector<Operand> reads = context.inputs;
+  if (sum >= 0) {
+    context.sum = operators_[sum]->sum();
+    for (int addend : program_.nodes[sum].inputs) context.addends.push_back(fetch_form(addend, Form::plain));
+    reads.insert(reads.end(), context.addends.begin(), context.addends.end());
   }
   int value = node.output;
   if (fusions_.table_node[index] >= 0) {
@@ -87,6 +95,13 @@ void PlanBuilder::add_node(int index) {
     context.table = operators_[fusions_.table_node[index]]->table();
   }
   context.output = place_output(index, value);
+  std::vector<Operand> writes = {context.output};
+  if (quantize >= 0) {
+    const int result = program_.nodes[quantize].output;
+    context.quantized_value = &program_.values[result];
+    context.quantized = place_output(quantize, result);
+    writes.push_back(context.quantized);
+  }
   context.isa = options_.isa;
   context.num_threads = options_.num_threads;
   context.program_weight_bytes = weight_bytes_;
@@ -100,7 +115,7 @@ void PlanBuilder::add_node(int index) {
   step.node = index;
   set_halo(value, &step);
   const Operand output = context.output;
-  add_step(std::move(step), context.inputs, output);
+  add_step(std::move(step), reads, writes);
   pending_[index] = {static_cast<int>(plan_.steps_.size()) - 1, std::move(context)};
   if (value == node.output) export_value(value, output);
 }
@@ -115,12 +130,16 @@ void PlanBuilder::prepare_steps() {
 
 // A node that needs no work of its own; its result stands in `value`.
 void PlanBuilder::add_idle_step(int index, int value, const char* kernel) {
-  const Operand out = fetch_any(value);
   PlanStep step;
   step.step.kernel = kernel;
-  step.step.precision = out.t.dtype == DType::f32 ? "float32" : "int8";
+  step.step.precision = program_.values[value].dtype == DType::f32 ? "float32" : "int8";
   step.node = index;
-  add_step(std::move(step), {out}, out);
+  const Operand out = fetch_any(value);
+  if (!out.present()) {  // a sum that is never stored
+    add_step(std::move(step), {}, {});
+    return;
+  }
+  add_step(std::move(step), {out}, {out});
   export_value(value, out);
 }
 
@@ -217,7 +236,7 @@ Operand PlanBuilder::convert(int value, const Operand& from, Tensor to) {
   step.value = program_.values[value].name;
   if (to.halo.any()) step.halo = out;
   step.halo_byte = halo_byte(value);
-  add_step(std::move(step), {from}, out);
+  add_step(std::move(step), {from}, {out});
   return out;
 }
 
@@ -260,18 +279,21 @@ void PlanBuilder::export_value(int value, const Operand& from) {
     PlanStep step;
     step.step = make_copy_step(from, out, options_.num_threads);
     step.value = program_.values[value].name;
-    add_step(std::move(step), {from}, out);
+    add_step(std::move(step), {from}, {out});
   }
 }
 
-void PlanBuilder::add_step(PlanStep step, const std::vector<Operand>& reads, const Operand& write) {
+void PlanBuilder::add_step(PlanStep step, const std::vector<Operand>& reads,
+                           const std::vector<Operand>& writes) {
   const int index = static_cast<int>(plan_.steps_.size());
   for (const Operand& o : reads) {
     if (o.present()) plan_.buffers_[o.buffer].last = std::max(plan_.buffers_[o.buffer].last, index);
   }
-  BufferPlan& out = plan_.buffers_[write.buffer];
-  out.last = std::max(out.last, index);
-  out.first = std::min(out.first, index);
+  for (const Operand& o : writes) {
+    BufferPlan& out = plan_.buffers_[o.buffer];
+    out.last = std::max(out.last, index);
+    out.first = std::min(out.first, index);
+  }
   plan_.steps_.push_back(std::move(step));
 }
 

@@ -43,7 +43,7 @@ class PlanBuilder {
   Operand convert(int value, const Operand& from, Tensor to);
   Operand place_output(int node, int value);
   void export_value(int value, const Operand& from);
-  void add_step(PlanStep step, const std::vector<Operand>& reads, const Operand& write);
+  void add_step(PlanStep step, const std::vector<Operand>& reads, const std::vector<Operand>& writes);
   int add_buffer(const BufferPlan& buffer);
   Operand arena_operand(const Tensor& t);
   uint8_t halo_byte(int value) const;

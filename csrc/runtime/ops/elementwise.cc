@@ -54,9 +54,9 @@ class Binary : public Operator {
               whole_bound(info, "lo", 0),       whole_bound(info, "hi", 255)};
     } else {
       const double infinity = std::numeric_limits<double>::infinity();
-      lo_ = static_cast<float>(info.get_float("lo", -infinity));
-      hi_ = static_cast<float>(info.get_float("hi", infinity));
-      if (std::isnan(lo_) || std::isnan(hi_)) info.fail("has a clamp bound that is NaN");
+      bounds_ = {static_cast<float>(info.get_float("lo", -infinity)),
+                 static_cast<float>(info.get_float("hi", infinity))};
+      if (std::isnan(bounds_.lo) || std::isnan(bounds_.hi)) info.fail("has a clamp bound that is NaN");
       float_op_ = op == "add"   ? BinaryF32::add
                   : op == "sub" ? BinaryF32::sub
                   : op == "mul" ? BinaryF32::mul
@@ -82,6 +82,8 @@ class Binary : public Operator {
     return t;
   }
 
+  const SumBounds* sum() const override { return is_add_ && !integer_ ? &bounds_ : nullptr; }
+
   Step prepare(const PlanContext& context) const override {
     const ElementwiseKernels& kernel = kernels_for(context.isa);
     const Operand& a = context.inputs[0];
@@ -99,7 +101,7 @@ class Binary : public Operator {
                                             uint8_t* y) { kernel.mul_u8(n, x, z, b_step, p, y); });
     } else {
       const BinaryF32 op = float_op_;
-      const float lo = lo_, hi = hi_;
+      const float lo = bounds_.lo, hi = bounds_.hi;
       step = zip_step<float>(context, a, b, 0.5,
                              [=, &kernel](size_t n, const float* x, const float* z, int b_step, float* y) {
                                kernel.binary_f32(op, n, x, z, b_step, lo, hi, y);
@@ -123,7 +125,7 @@ class Binary : public Operator {
   AddU8Params add_{};
   MulU8Params mul_{};
   BinaryF32 float_op_ = BinaryF32::add;
-  float lo_ = 0.0f, hi_ = 0.0f;
+  SumBounds bounds_{0.0f, 0.0f};
 };
 
 struct FunctionRow {

@@ -1,8 +1,10 @@
-// layer_norm over the last axes; a u8 output is the float result quantized while it is in cache.
+// layer_norm over the last axes. A u8 output is the float result quantized while it is in cache; so is a
+// quantized copy of it, and so are sums made that are normalized and not read by anyone else.
 #include "kernels/layer_norm/layer_norm.h"
 
 #include <cmath>
 
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/quantize/quantize.h"
 #include "runtime/axes.h"
 #include "runtime/kernel_choice.h"
@@ -10,6 +12,26 @@
 
 namespace pyruntime {
 namespace {
+
+// What is done with every row.
+struct Rows {
+  decltype(ElementwiseKernels::binary_f32) add;
+  decltype(LayerNormKernel::run) normalize;
+  decltype(QuantizeKernels::quantize) quantize;
+  int64_t n;
+  std::shared_ptr<const std::vector<float>> gamma, beta;
+  float epsilon;
+  SumBounds bounds{};           // of a + b
+  const Value* grid = nullptr;  // of the bytes
+
+  // b and bytes may be null.
+  void run(const float* a, const float* b, float* y, uint8_t* bytes, float* scratch) const {
+    const size_t count = static_cast<size_t>(n);
+    if (b != nullptr) add(BinaryF32::add, count, a, b, 1, bounds.lo, bounds.hi, scratch);
+    normalize(count, b != nullptr ? scratch : a, gamma->data(), beta->data(), epsilon, y);
+    if (bytes != nullptr) quantize(count, y, grid->scale, grid->zero_point, 0, bytes);
+  }
+};
 
 class LayerNorm : public Operator {
  public:
@@ -44,34 +66,45 @@ class LayerNorm : public Operator {
     return t;
   }
 
+  bool normalizes() const override { return true; }
+
   Step prepare(const PlanContext& context) const override {
     int count = 0;
     const LayerNormKernel* rows = layer_norm_kernels(&count);
     const LayerNormKernel& kernel = strongest_row(rows, count, context.isa, "layer_norm");
     const QuantizeKernels* quantize_rows = quantize_kernels(&count);
-    const QuantizeKernels& quantize = strongest_row(quantize_rows, count, context.isa, "quantize");
-    const Operand x = context.inputs[0], y = context.output;
-    const int64_t n = static_cast<int64_t>(scale_->size()), lines = y.t.count() / n;
-    const bool is_u8 = y.t.dtype == DType::u8;
-    const float scale = info_.output().scale, epsilon = epsilon_;
-    const int32_t zero_point = info_.output().zero_point;
+    const ElementwiseKernels* sum_rows = elementwise_kernels(&count);
+    const Operand y = context.output;
+    Rows r;
+    r.normalize = kernel.run;
+    r.quantize = strongest_row(quantize_rows, count, context.isa, "quantize").quantize;
+    r.add = strongest_row(sum_rows, count, context.isa, "elementwise").binary_f32;
+    r.n = static_cast<int64_t>(scale_->size());
+    r.gamma = scale_;
+    r.beta = bias_;
+    r.epsilon = epsilon_;
+    if (context.sum != nullptr) r.bounds = *context.sum;
+    const bool sums = context.sum != nullptr, is_u8 = y.t.dtype == DType::u8;
+    const Operand a = sums ? context.addends[0] : context.inputs[0],
+                  b = sums ? context.addends[1] : Operand();
+    const Operand bytes = is_u8 ? y : context.quantized;
+    if (bytes.present()) r.grid = is_u8 ? &info_.output() : context.quantized_value;
+    const int64_t lines = y.t.count() / r.n;
+    const double cycles =
+        static_cast<double>(y.t.count()) * (2.0 + (sums ? 0.5 : 0.0) + (bytes.present() ? 1.0 : 0.0));
     Step step;
-    step.tasks = static_cast<int>(std::min<int64_t>(
-        lines, tasks_for_cycles(2.0 * static_cast<double>(y.t.count()), context.num_threads)));
-    step.scratch_bytes = is_u8 ? static_cast<size_t>(n) * sizeof(float) : 0;
+    step.tasks = static_cast<int>(std::min<int64_t>(lines, tasks_for_cycles(cycles, context.num_threads)));
+    step.scratch_bytes = static_cast<size_t>(r.n) * sizeof(float);
     step.kernel = kernel.name;
     step.isa = isa_name(kernel.isa);
     step.precision = "float32";
     const int tasks = step.tasks;
-    step.run = [=, gamma = scale_, beta = bias_, &kernel, &quantize](const RunContext& run, int task,
-                                                                     int thread) {
+    step.run = [=](const RunContext& run, int task, int thread) {
       float* scratch = reinterpret_cast<float*>(run.scratch_of(thread));
       for (int64_t i = lines * task / tasks; i < lines * (task + 1) / tasks; ++i) {
-        float* result = is_u8 ? scratch : run.at<float>(y) + i * n;
-        kernel.run(static_cast<size_t>(n), run.at<const float>(x) + i * n, gamma->data(), beta->data(),
-                   epsilon, result);
-        if (is_u8)
-          quantize.quantize(static_cast<size_t>(n), result, scale, zero_point, 0, run.at<uint8_t>(y) + i * n);
+        r.run(run.at<const float>(a) + i * r.n, sums ? run.at<const float>(b) + i * r.n : nullptr,
+              is_u8 ? scratch : run.at<float>(y) + i * r.n,
+              r.grid == nullptr ? nullptr : run.at<uint8_t>(bytes) + i * r.n, scratch);
       }
     };
     return step;

@@ -43,6 +43,8 @@ class Quantize : public ElementMap {
     return t;
   }
 
+  bool quantizes() const override { return info_.output().dtype == DType::u8; }
+
   Step prepare(const PlanContext& context) const override {
     const QuantizeKernels& kernel = kernels_for(context.isa);
     Step step = planes(context.inputs[0], context.output) ? prepare_planes(context, kernel)
