@@ -47,6 +47,63 @@ def test_layer_norm_over_two_axes() -> None:
     check_exact(b.finish(b.node("layer_norm", [x, scale], "f32", axis=2, epsilon=1e-5)), b.feed(N=3))
 
 
+class Normalized:
+    """x + y, normalized, quantized; what stays of it is added to x and normalized again."""
+
+    def __init__(self, n: int, addend: list[int | str] | None = None, **bounds: float) -> None:
+        self.b = b = Builder(n)
+        self.scale = b.constant(b.rng.normal(1, 0.3, n).astype(np.float32))
+        self.x, y = b.input("f32", ["N", 7, n]), b.input("f32", addend or ["N", 7, n])
+        self.sum = b.node("add", [self.x, y], "f32", **bounds)
+        self.norm = self.normalize(self.sum)
+        self.bytes = b.node("quantize", [self.norm], "u8", 0.03, 121)
+        self.last = self.normalize(b.node("add", [self.norm, self.x], "f32"))
+
+    def normalize(self, x: str) -> str:
+        return self.b.node("layer_norm", [x, self.scale], "f32", axis=-1, epsilon=1e-5)
+
+    def fused(self, *outputs: str) -> list[str]:
+        """Operators with nothing to do, once results are checked on every instruction set."""
+        program = self.b.finish(*outputs)
+        check_exact(program, self.b.feed(N=5))
+        rows = core_session(program).kernels()
+        return [row["op"] for row in rows if row["kernel"] == "runtime:fused"]
+
+
+@pytest.mark.parametrize("n", [1, 16, 40, 384])
+def test_layer_norm_adds_and_quantizes(n: int) -> None:
+    net = Normalized(n, lo=-0.5, hi=2.0)
+    assert net.fused(net.bytes, net.last) == ["add", "quantize", "add"]
+    assert net.fused(net.norm, net.bytes, net.last) == ["add", "quantize", "add"]
+
+
+def test_sums_that_layer_norm_leaves_alone() -> None:
+    net = Normalized(24)
+    assert net.fused(net.sum, net.bytes, net.last) == ["quantize", "add"]  # the caller reads it
+    broadcast = Normalized(24, [24])
+    assert broadcast.fused(broadcast.bytes, broadcast.last) == ["quantize", "add"]
+    twice = Normalized(24)
+    twice.b.program.nodes[0].inputs[1] = twice.x
+    assert twice.fused(twice.bytes, twice.last) == ["add", "quantize", "add"]
+
+
+def test_layer_norm_adds_images() -> None:
+    """The addends are stored channels-last, what is normalized is not."""
+    b = Builder(4)
+    x = b.node("quantize", [b.input("f32", ["N", 5, 6, 8])], "u8", 0.03, 9)
+    a = b.node("dequantize", [b.conv(x, 5, 12, (3, 3), pads=(1, 1, 1, 1))], "f32")
+    c = b.node("dequantize", [b.conv(x, 5, 12, (3, 3), pads=(1, 1, 1, 1))], "f32")
+    scale = b.constant(b.rng.normal(1, 0.3, 8).astype(np.float32))
+    norm = b.node("layer_norm", [b.node("add", [a, c], "f32"), scale], "f32", axis=3, epsilon=1e-5)
+    y = b.node("quantize", [norm], "u8", 0.03, 9)
+    check_exact(b.finish(b.conv(y, 12, 5, (3, 3)), norm), b.feed(N=2))
+
+
+def test_sum_and_quantized_copy_of_nothing() -> None:
+    net = Normalized(3)
+    check_exact(net.b.finish(net.bytes, net.last), net.b.feed(N=0))
+
+
 @pytest.mark.parametrize("n", [1, 5, 16, 33, 129])
 def test_softmax(n: int) -> None:
     b = Builder(n)
