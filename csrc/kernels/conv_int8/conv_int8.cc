@@ -7,7 +7,6 @@
 #include "kernels/conv_int8/sparse_list.h"
 #include "kernels/conv_int8/sparse_pairs.h"
 #include "kernels/conv_int8/sparse_rows.h"
-#include "kernels/conv_int8/sparse_tiles.h"
 #include "kernels/conv_int8/sparse_twins.h"
 #include "kernels/conv_int8/winograd.h"
 

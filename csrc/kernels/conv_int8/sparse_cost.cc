@@ -76,18 +76,6 @@ double cost_conv_int8_u8s8s32_block4_112x2__avx512vnni(const ConvInt8Weights& w,
           channels * vectors * (6.0 + 12.5 * (chunks - 1.0)) + transposed * 9.0 + vectors * 280.0);
 }
 
-// Fitted to 20 layers of 7x7 to 56x56 pixels at 10 and 30 % on a Cascade Lake core, in the cycles of 14x32x4.
-// A chunk of 64 inputs leaves 1.3 slots' worth of lanes empty, whatever the density.
-double cost_conv_int8_u8s8s32_block4_14x64__avx512vnni(const ConvInt8Weights& w, double density,
-                                                       const ConvInt8Grid& grid) {
-  const double slots = inputs(w) / 4.0 * density + 1.3 * std::ceil(inputs(w) / 64.0);
-  const double panels = round_up(w.n, 64) / 16.0, pixels = static_cast<double>(grid.pixels());
-  const double tiles = std::ceil(pixels / 14.0), bytes = panels * slots * 82.0;
-  const double products = panels * slots * (1.75 * pixels + 4.0 * tiles);
-  const double stream = bytes > 512.0 * 1024.0 ? tiles * bytes / 10.0 : 0.0;
-  return doubt(density) * (std::max(products, stream) + panels * pixels * 4.5);
-}
-
 // 5.5 cycles for a slot of 8 blocks; one in ten is padding or the half of a split block.
 double cost_conv_int8_u8s8s32_block4_1x8__avx2(const ConvInt8Weights& w, double density,
                                                const ConvInt8Grid& grid) {
