@@ -99,6 +99,20 @@ def test_layer_norm_adds_images() -> None:
     check_exact(b.finish(b.conv(y, 12, 5, (3, 3)), norm), b.feed(N=2))
 
 
+def test_addends_live_until_they_are_normalized() -> None:
+    """Tensors made between a sum and its normalization do not take the place of what is added up."""
+    b = Builder(5)
+    x = b.input("f32", ["N", 40])
+    scale = b.constant(b.rng.normal(1, 0.3, 40).astype(np.float32))
+    addends = [b.node("unary", [x], "f32", function=name) for name in ("abs", "relu")]
+    total = b.node("add", addends, "f32")
+    others = [b.node("unary", [x], "f32", function=name) for name in ("neg", "sqrt")]
+    norm = b.node("layer_norm", [total, scale], "f32", axis=-1, epsilon=1e-5)
+    both = [b.node("quantize", [norm], "u8", 0.03, 121), b.node("add", others, "f32")]
+    last = b.node("add", [b.node("unary", [norm], "f32", function="abs"), both[1]], "f32")
+    check_exact(b.finish(both[0], last), b.feed(N=9))
+
+
 def test_sum_and_quantized_copy_of_nothing() -> None:
     net = Normalized(3)
     check_exact(net.b.finish(net.bytes, net.last), net.b.feed(N=0))
