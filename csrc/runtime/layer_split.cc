@@ -135,7 +135,10 @@ LayerSplit split_layer(const PlanContext& context, const LayerGrid& grid, int64_
     return share(s, threads) * work.cycles + (s.tasks() > 1 ? fetched : 0.0);
   };
   const LayerSplit pixels = divide(grid, groups, n, n_block, pixel_block, want, false);
-  const LayerSplit channels = divide(grid, groups, n, n_block, pixel_block, want, true);
+  // Few channels of few pixels make slow tiles: 7x7 layers of ResNet-50 take a tenth less time in 4 tasks
+  // than in 8.
+  const LayerSplit channels =
+      divide(grid, groups, n, n_block, pixel_block, std::min(want, 2 * threads), true);
   return cycles(pixels) < cycles(channels) ? pixels : channels;
 }
 
