@@ -36,8 +36,9 @@ void find_tables(const Program& program, const Operators& operators, const Uses&
 void find_sums(const Program& program, const Operators& operators, const std::vector<Shape>& shapes,
                const Uses& uses, Fusions* fusions) {
   for (size_t i = 0; i < program.nodes.size(); ++i) {
+    if (!operators[i]->normalizes()) continue;
     const int in = program.nodes[i].inputs[0];
-    if (!operators[i]->normalizes() || uses.consumer[in].size() != 1) continue;
+    if (uses.consumer[in].size() != 1) continue;
     const int sum = uses.producer[in];
     if (sum < 0 || operators[sum]->sum() == nullptr || element_count(shapes[in]) == 0) continue;
     const std::vector<int>& addends = program.nodes[sum].inputs;

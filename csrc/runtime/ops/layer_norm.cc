@@ -1,5 +1,5 @@
-// layer_norm over the last axes. A u8 output is the float result quantized while it is in cache; so is a
-// quantized copy of it, and so are sums made that are normalized and not read by anyone else.
+// layer_norm over the last axes, row by row: the sum that is normalized, where nobody else reads it, the
+// result, and its quantized form or copy are made while the row is in cache.
 #include "kernels/layer_norm/layer_norm.h"
 
 #include <cmath>
