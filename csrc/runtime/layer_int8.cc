@@ -257,7 +257,8 @@ LayerSplit Int8Layer::split(const PlanContext& context, const Choice& choice, co
     };
     return split_tiles(grid, p.groups, p.n, kernel.n_block, pixel_block, threads, cycles);
   }
-  const double input_bytes = static_cast<double>(grid.pixels()) * static_cast<double>(p.k * p.groups);
+  const double input_bytes =
+      static_cast<double>(grid.pixels()) * static_cast<double>(shape_.k * shape_.groups);
   return split_layer(context, grid, p.groups, p.n, kernel.n_block, kernel.pixel_block,
                      {choice.cycles, static_cast<double>(packed_bytes), input_bytes});
 }

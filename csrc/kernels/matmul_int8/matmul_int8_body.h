@@ -63,7 +63,7 @@ inline float row_maximum(int64_t n, const float* s) {
 #pragma GCC unroll 1
     for (int l = 0; l < kLanes; ++l) part[l] = s[i + l] > part[l] ? s[i + l] : part[l];
   }
-  // Halved: one after the other, 16 lanes took as long as the exponentials of 64 keys.
+  // Halved: with one lane after the other attention to 128 keys took 1.08 of the time.
 #pragma GCC unroll 4
   for (int half = kLanes / 2; half > 0; half /= 2) {
 #pragma GCC unroll 8
