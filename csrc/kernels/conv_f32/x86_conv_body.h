@@ -1,16 +1,17 @@
 // Register-blocked float convolution, once for AVX2 and AVX-512 (x86_vector_f32.h).
 //
-// A tile is P pixels x B weight blocks of two vectors of output channels; its 2*P*B accumulators stay in
-// registers while taps and channels are walked. The walk reads two weight vectors a block and broadcasts one
-// input value a pixel:
+// A tile is M pixels x NV panels of one vector of output channels; its M * NV accumulators stay in registers
+// while taps and channels are walked:
 //
-//            w[k][0..V)  w[k][V..2V)
-//   x[p][k]   acc[p][0]   acc[p][1]      p = 0..P-1
+//   for every tap, for every input channel:
+//     NV loads of weights, M broadcasts of an input, M * NV fmas
 //
 // The pixels of the whole rows x cols grid are numbered through, so a tile may cross rows; the tiles of a
-// call differ by one pixel at most. Few pixels take several weight blocks at once, to keep enough fmas in
-// flight.
+// call differ by one pixel at most. As many tiles as suit the caches are a chunk: all of them meet a group of
+// NV panels before the next.
 #pragma once
+
+#include <utility>
 
 #include "kernels/conv_f32/conv_f32.h"
 #include "kernels/conv_f32/pack.h"
@@ -19,97 +20,212 @@
 namespace pyruntime {
 namespace {
 
-constexpr int kBlock = 2 * kVector;                 // output channels of one weight block
-constexpr int kMaxPixels = kVector == 16 ? 14 : 6;  // 28 of 32, or 12 of 16 registers are accumulators
+constexpr bool kWide = kVector == 16;  // 32 registers, else 16
+constexpr int kMaxPixels = kWide ? 14 : 6;
+constexpr int kMaxPanels = 8;
+constexpr int kMaxTiles = 16;  // of a chunk
+constexpr ptrdiff_t kWeightsInL2 = 512 * 1024, kInputsInL2 = 384 * 1024;
+
+// Panels of a tile of `pixels` pixels: accumulators, weights and an input fit the registers.
+constexpr int panels_for(int pixels) {
+  if (kWide) return pixels <= 2 ? 8 : pixels <= 6 ? 4 : pixels <= 9 ? 3 : 2;
+  return pixels == 1 ? 8 : pixels == 2 ? 4 : pixels <= 4 ? 3 : 2;
+}
 
 struct Tile {
+  int pixels;
   const float* x[kMaxPixels];
   float* y[kMaxPixels];
   const float* residual[kMaxPixels];
 };
 
-// Stores the vector of output channels o.. of one pixel; past `end` nothing is written.
-inline void finish(const ConvF32Args& a, Vector acc, int o, int end, float* y, const float* residual) {
+// A group of panels, the first of them with the output channel `channel`.
+struct Panels {
+  const float* w;
+  ptrdiff_t stride;  // floats from one panel to the next
+  int channel, end;  // no channel from `end` on is written
+  const char* next;  // weights fetched into L2 meanwhile
+};
+
+// Works from memory, so that it exists once and not per tile shape: some channels of the tile lie past `end`.
+[[gnu::noinline]] void store_masked(const ConvF32Args& a, const Tile& tile, const Panels& p, int panels,
+                                    const Vector* acc) {
   const Vector lo = broadcast(a.lo), hi = broadcast(a.hi);
-  const int width = end - o;
-  if (width >= kVector) {
-    if (residual) acc = add(acc, load(residual + o));
-    store(y + o, clamp(acc, lo, hi));
-  } else if (width > 0) {
-    const Mask mask = first_lanes(width);
-    if (residual) acc = add(acc, load_masked(residual + o, mask));
-    store_masked(y + o, mask, clamp(acc, lo, hi));
-  }
-}
-
-// `w` points to the weights of block o / kBlock; the blocks follow each other block_stride floats apart.
-template <int kPixels, int kVectors>
-void run_tile(const ConvF32Args& a, const Tile& tile, const float* w, ptrdiff_t block_stride, int o,
-              int end) {
-  Vector acc[kPixels][kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    const Vector bias = load(a.bias + o + v * kVector);
-    for (int p = 0; p < kPixels; ++p) acc[p][v] = bias;
-  }
-  const float* x[kPixels];
-  for (int p = 0; p < kPixels; ++p) x[p] = tile.x[p];
-
-  for (int t = 0; t < a.taps; ++t) {
-    const ptrdiff_t begin = a.tap_offset[t], stop = begin + static_cast<ptrdiff_t>(a.k) * 4;
-    for (ptrdiff_t offset = begin; offset < stop; offset += 4) {
-      Vector weight[kVectors];
-      for (int v = 0; v < kVectors; ++v) weight[v] = load(w + (v / 2) * block_stride + (v % 2) * kVector);
-      w += kBlock;
-      for (int p = 0; p < kPixels; ++p) {
-        const Vector value = broadcast(*at(x[p], offset));
-        for (int v = 0; v < kVectors; ++v) acc[p][v] = fma(value, weight[v], acc[p][v]);
-      }
+  for (int m = 0; m < tile.pixels; ++m) {
+    for (int j = 0; j < panels; ++j) {
+      const int o = p.channel + j * kVector, left = p.end - o;
+      if (left <= 0) break;
+      const Mask mask = first_lanes(left < kVector ? left : kVector);
+      Vector v = acc[m * panels + j];
+      if (tile.residual[m] != nullptr) v = add(v, load_masked(tile.residual[m] + o, mask));
+      store_masked(tile.y[m] + o, mask, clamp(v, lo, hi));
     }
   }
-  for (int p = 0; p < kPixels; ++p)
-    for (int v = 0; v < kVectors; ++v)
-      finish(a, acc[p][v], o + v * kVector, end, tile.y[p], tile.residual[p]);
 }
 
-// Output channels begin..end-1 of one tile of pixels; begin is a multiple of kBlock.
-template <int kPixels, int kBlocks>
-void run_channels(const ConvF32Args& a, const Tile& tile, int begin, int end) {
-  const ptrdiff_t block_stride = static_cast<ptrdiff_t>(a.taps) * a.k * kBlock;
-  const float* w = static_cast<const float*>(a.w) + begin / kBlock * block_stride;
-  int o = begin;
-  for (; o + kBlocks * kBlock <= end; o += kBlocks * kBlock, w += kBlocks * block_stride)
-    run_tile<kPixels, 2 * kBlocks>(a, tile, w, block_stride, o, end);
-  for (; o < end; o += kBlock, w += block_stride) {
-    if (end - o > kVector)
-      run_tile<kPixels, 2>(a, tile, w, block_stride, o, end);
-    else
-      run_tile<kPixels, 1>(a, tile, w, block_stride, o, end);
+template <int M, int NV, bool RESIDUAL>
+[[gnu::always_inline]] inline void store_whole(const ConvF32Args& a, const Tile& tile, int channel,
+                                               const Vector (&acc)[M * NV]) {
+  const Vector lo = broadcast(a.lo), hi = broadcast(a.hi);
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) {
+    float* y = tile.y[m] + channel;
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) {
+      Vector v = acc[m * NV + j];
+      if (RESIDUAL) v = add(v, load(tile.residual[m] + channel + j * kVector));
+      store(y + j * kVector, clamp(v, lo, hi));
+    }
   }
 }
 
-// Turns the number of pixels of a tile into a template argument.
-template <int kPixels = kMaxPixels>
-void run_pixels(const ConvF32Args& a, const Tile& tile, int pixels, int begin, int end) {
-  constexpr int kBlocks = kPixels == 1 ? 4 : kPixels == 2 || (kPixels <= 6 && kVector == 16) ? 2 : 1;
-  if (pixels == kPixels) return run_channels<kPixels, kBlocks>(a, tile, begin, end);
-  if constexpr (kPixels > 1) run_pixels<kPixels - 1>(a, tile, pixels, begin, end);
+// Products of one input channel, `offset` bytes behind the pointers x.
+template <int M, int NV>
+[[gnu::always_inline]] inline void add_products(const float* const (&x)[M], ptrdiff_t offset, const float* w,
+                                                ptrdiff_t stride, Vector (&acc)[M * NV]) {
+  Vector weights[NV];
+#pragma GCC unroll 8
+  for (int j = 0; j < NV; ++j) weights[j] = load(w + j * stride);
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) {
+    const Vector value = broadcast(*at(x[m], offset));
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) acc[m * NV + j] = fma(value, weights[j], acc[m * NV + j]);
+  }
 }
+
+// AHEAD: weights that come next are fetched meanwhile. A function of its own, since without any the
+// instruction costs 2 to 4 % of the time.
+template <int M, int NV, bool AHEAD>
+void run_tile(const ConvF32Args& a, const Tile& tile, const Panels& panels) {
+  Vector acc[M * NV];
+#pragma GCC unroll 8
+  for (int j = 0; j < NV; ++j) {
+    const Vector bias = load(a.bias + panels.channel + j * kVector);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) acc[m * NV + j] = bias;
+  }
+  const float* x[M];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) x[m] = tile.x[m];
+  const float* w = panels.w;
+  const ptrdiff_t stride = panels.stride;
+  [[maybe_unused]] const char* next = panels.next;
+  for (int t = 0; t < a.taps; ++t) {
+    ptrdiff_t offset = a.tap_offset[t];
+    const ptrdiff_t stop = offset + static_cast<ptrdiff_t>(a.k) * 4;
+    for (; offset + 4 < stop; offset += 8, w += 2 * kVector) {
+      add_products<M, NV>(x, offset, w, stride, acc);
+      if (AHEAD) {
+        prefetch_l2(next);
+        next += 64;
+      }
+      add_products<M, NV>(x, offset + 4, w + kVector, stride, acc);
+    }
+    if (offset < stop) {
+      add_products<M, NV>(x, offset, w, stride, acc);
+      w += kVector;
+    }
+  }
+  if (panels.end - panels.channel < NV * kVector) {
+    Vector memory[M * NV];
+#pragma GCC unroll 28
+    for (int i = 0; i < M * NV; ++i) memory[i] = acc[i];
+    store_masked(a, tile, panels, NV, memory);
+  } else if (a.residual != nullptr) {
+    store_whole<M, NV, true>(a, tile, panels.channel, acc);
+  } else {
+    store_whole<M, NV, false>(a, tile, panels.channel, acc);
+  }
+}
+
+using TileFunction = void (*)(const ConvF32Args&, const Tile&, const Panels&);
+
+// Whole groups of panels alone fetch what comes next.
+template <int M, int NV, bool AHEAD>
+constexpr TileFunction tile_function() {
+  if constexpr (NV == panels_for(M) || (NV < panels_for(M) && !AHEAD)) return run_tile<M, NV, AHEAD>;
+  return nullptr;
+}
+
+struct TileRow {
+  TileFunction of_panels[kMaxPanels];  // [panels - 1]
+};
+
+template <int M, bool AHEAD, int... J>
+constexpr TileRow tile_row(std::integer_sequence<int, J...>) {
+  return {{tile_function<M, J + 1, AHEAD>()...}};
+}
+
+struct TileTable {
+  TileRow of_pixels[kMaxPixels];  // [pixels - 1]
+};
+
+template <bool AHEAD, int... I>
+constexpr TileTable tile_table(std::integer_sequence<int, I...>) {
+  return {{tile_row<I + 1, AHEAD>(std::make_integer_sequence<int, kMaxPanels>())...}};
+}
+
+constexpr TileTable kTiles = tile_table<false>(std::make_integer_sequence<int, kMaxPixels>());
+constexpr TileTable kTilesAhead = tile_table<true>(std::make_integer_sequence<int, kMaxPixels>());
 
 struct Position {
   int row = 0, col = 0;
 };
 
-// Fills the tile with `pixels` pixels from `at_pixel` on, and moves `at_pixel` past them.
-inline void fill_tile(const ConvF32Args& a, int pixels, Position* at_pixel, Tile* tile) {
-  for (int p = 0; p < pixels; ++p) {
-    const ptrdiff_t row = at_pixel->row, col = at_pixel->col;
-    tile->x[p] = at(a.x, row * a.x_row_stride + col * a.x_col_stride);
-    tile->y[p] = at(a.y, row * a.y_row_stride + col * a.y_col_stride);
-    tile->residual[p] =
+// Fills the tile with `pixels` pixels from `position` on, and moves that past them.
+inline void fill_tile(const ConvF32Args& a, int pixels, Position* position, Tile* tile) {
+  tile->pixels = pixels;
+  int row = position->row, col = position->col;
+  for (int m = 0; m < pixels;) {
+    const float* x = at(a.x, row * a.x_row_stride + col * a.x_col_stride);
+    float* y = at(a.y, row * a.y_row_stride + col * a.y_col_stride);
+    const float* residual =
         a.residual ? at(a.residual, row * a.residual_row_stride + col * a.residual_col_stride) : nullptr;
-    if (++at_pixel->col == a.cols) {
-      at_pixel->col = 0;
-      ++at_pixel->row;
+    const ptrdiff_t residual_step = a.residual ? a.residual_col_stride : 0;
+    for (; m < pixels && col < a.cols; ++m, ++col) {
+      tile->x[m] = x;
+      tile->y[m] = y;
+      tile->residual[m] = residual;
+      x = at(x, a.x_col_stride);
+      y = at(y, a.y_col_stride);
+      residual = at(residual, residual_step);
+    }
+    if (col == a.cols) {
+      col = 0;
+      ++row;
+    }
+  }
+  *position = {row, col};
+}
+
+// The largest tile. Lines of pixels that are a multiple of 4096 bytes apart share one set of L1, of 8 lines.
+int pixels_for(const ConvF32Args& a) {
+  if (!kWide) return kMaxPixels;
+  return a.x_col_stride % 4096 == 0 ? 6 : kMaxPixels;
+}
+
+// All panels for the tiles of a chunk. Meanwhile the weights of the next group of panels come from L3 or
+// memory, if they were not to stay in L2.
+void run_chunk(const ConvF32Args& a, const Tile* tiles, int count, bool fetch) {
+  const int panel_begin = a.n_begin / kVector, panel_end = (a.n_end + kVector - 1) / kVector;
+  const int panels_of_layer = (a.n + kVector - 1) / kVector;
+  const int step = panels_for(tiles[0].pixels);  // the largest tile comes first
+  Panels p{};
+  p.stride = static_cast<ptrdiff_t>(a.taps) * a.k * kVector;
+  p.end = a.n_end;
+  for (int begin = panel_begin; begin < panel_end; begin += step) {
+    const int panels = panel_end - begin < step ? panel_end - begin : step;
+    p.w = static_cast<const float*>(a.w) + begin * p.stride;
+    p.channel = begin * kVector;
+    const bool ahead = fetch && panels == step && begin + step < panels_of_layer;
+    for (int i = 0; i < count; ++i) {
+      const Tile& tile = tiles[i];
+      p.next = reinterpret_cast<const char*>(p.w + step * p.stride + step * p.stride / count * i);
+      if (ahead && panels == panels_for(tile.pixels))
+        kTilesAhead.of_pixels[tile.pixels - 1].of_panels[panels - 1](a, tile, p);
+      else
+        kTiles.of_pixels[tile.pixels - 1].of_panels[panels - 1](a, tile, p);
     }
   }
 }
@@ -117,19 +233,20 @@ inline void fill_tile(const ConvF32Args& a, int pixels, Position* at_pixel, Tile
 void run(const ConvF32Args& a) {
   const int total = a.rows * a.cols;
   if (total <= 0) return;
-  const int tiles = (total + kMaxPixels - 1) / kMaxPixels;
-  // The weights of one block are read by all tiles before the next block. One tile alone takes all blocks in
-  // one go.
-  const int step = tiles == 1 ? a.n_end - a.n_begin : kBlock;
-  for (int o = a.n_begin; o < a.n_end; o += step) {
-    const int end = o + step < a.n_end ? o + step : a.n_end;
-    Position position;
-    for (int t = 0; t < tiles; ++t) {
-      const int pixels = total / tiles + (t < total % tiles ? 1 : 0);
-      Tile tile;
-      fill_tile(a, pixels, &position, &tile);
-      run_pixels(a, tile, pixels, o, end);
-    }
+  const int most = pixels_for(a);
+  const int tiles = (total + most - 1) / most;
+  const ptrdiff_t weight_bytes = static_cast<ptrdiff_t>(a.n_end - a.n_begin) * a.taps * a.k * 4;
+  const ptrdiff_t input_bytes = static_cast<ptrdiff_t>(most) * a.k * 4;
+  const bool fetch = weight_bytes > kWeightsInL2;
+  ptrdiff_t chunk = fetch ? kInputsInL2 / input_bytes : 1;
+  chunk = chunk < 1 ? 1 : chunk > kMaxTiles ? kMaxTiles : chunk;
+  Tile buffer[kMaxTiles];
+  Position position;
+  for (int t = 0; t < tiles;) {
+    int count = 0;
+    for (; count < chunk && t < tiles; ++count, ++t)
+      fill_tile(a, total / tiles + (t < total % tiles ? 1 : 0), &position, &buffer[count]);
+    run_chunk(a, buffer, count, fetch);
   }
 }
 

@@ -59,6 +59,8 @@ inline void keep_in_register(Vector& v) {
 #endif
 }
 
+inline void prefetch_l2(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+
 inline const float* at(const float* p, ptrdiff_t bytes) {
   return reinterpret_cast<const float*>(reinterpret_cast<const char*>(p) + bytes);
 }
