@@ -23,8 +23,9 @@ namespace {
 constexpr bool kWide = kVector == 16;  // 32 registers, else 16
 constexpr int kMaxPixels = kWide ? 14 : 6;
 constexpr int kMaxPanels = 8;
-constexpr int kMaxTiles = 16;  // of a chunk
-constexpr ptrdiff_t kWeightsInL2 = 512 * 1024, kInputsInL2 = 384 * 1024;
+constexpr int kMaxTiles = 16;              // of a chunk
+constexpr int kMaxSums = kWide ? 28 : 12;  // vectors
+constexpr ptrdiff_t kWeightsInL2 = 512 * 1024, kInputsInL2 = 384 * 1024, kPartOfWeights = 192 * 1024;
 
 // Panels of a tile of `pixels` pixels: accumulators, weights and an input fit the registers.
 constexpr int panels_for(int pixels) {
@@ -39,11 +40,20 @@ struct Tile {
   const float* residual[kMaxPixels];
 };
 
-// A group of panels, the first of them with the output channel `channel`.
+// A part of the sums: input channels [k_begin, k_end) of the taps [tap_begin, tap_end). Sums that are not
+// complete wait in memory, which changes no bit of them.
+struct Part {
+  int tap_begin, tap_end, k_begin, k_end;
+  bool first, last;
+};
+
+// A group of panels, the first of them with the output channel `channel`, and a part of their sums.
 struct Panels {
-  const float* w;
+  Part part;
+  const float* w;    // of the part
   ptrdiff_t stride;  // floats from one panel to the next
   int channel, end;  // no channel from `end` on is written
+  Vector* sums;      // of the tile
   const char* next;  // weights fetched into L2 meanwhile
 };
 
@@ -57,7 +67,7 @@ struct Panels {
       if (left <= 0) break;
       const Mask mask = first_lanes(left < kVector ? left : kVector);
       Vector v = acc[m * panels + j];
-      if (tile.residual[m] != nullptr) v = add(v, load_masked(tile.residual[m] + o, mask));
+      if (a.residual != nullptr) v = add(v, load_masked(tile.residual[m] + o, mask));
       store_masked(tile.y[m] + o, mask, clamp(v, lo, hi));
     }
   }
@@ -98,12 +108,18 @@ template <int M, int NV>
 // instruction costs 2 to 4 % of the time.
 template <int M, int NV, bool AHEAD>
 void run_tile(const ConvF32Args& a, const Tile& tile, const Panels& panels) {
+  const Part part = panels.part;
   Vector acc[M * NV];
+  if (part.first) {
 #pragma GCC unroll 8
-  for (int j = 0; j < NV; ++j) {
-    const Vector bias = load(a.bias + panels.channel + j * kVector);
+    for (int j = 0; j < NV; ++j) {
+      const Vector bias = load(a.bias + panels.channel + j * kVector);
 #pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) acc[m * NV + j] = bias;
+      for (int m = 0; m < M; ++m) acc[m * NV + j] = bias;
+    }
+  } else {
+#pragma GCC unroll 28
+    for (int i = 0; i < M * NV; ++i) acc[i] = panels.sums[i];
   }
   const float* x[M];
 #pragma GCC unroll 16
@@ -111,9 +127,9 @@ void run_tile(const ConvF32Args& a, const Tile& tile, const Panels& panels) {
   const float* w = panels.w;
   const ptrdiff_t stride = panels.stride;
   [[maybe_unused]] const char* next = panels.next;
-  for (int t = 0; t < a.taps; ++t) {
-    ptrdiff_t offset = a.tap_offset[t];
-    const ptrdiff_t stop = offset + static_cast<ptrdiff_t>(a.k) * 4;
+  for (int t = part.tap_begin; t < part.tap_end; ++t) {
+    ptrdiff_t offset = a.tap_offset[t] + static_cast<ptrdiff_t>(part.k_begin) * 4;
+    const ptrdiff_t stop = a.tap_offset[t] + static_cast<ptrdiff_t>(part.k_end) * 4;
     for (; offset + 4 < stop; offset += 8, w += 2 * kVector) {
       add_products<M, NV>(x, offset, w, stride, acc);
       if (AHEAD) {
@@ -127,11 +143,11 @@ void run_tile(const ConvF32Args& a, const Tile& tile, const Panels& panels) {
       w += kVector;
     }
   }
-  if (panels.end - panels.channel < NV * kVector) {
-    Vector memory[M * NV];
+  const bool whole = panels.end - panels.channel >= NV * kVector;
+  if (!part.last || !whole) {
 #pragma GCC unroll 28
-    for (int i = 0; i < M * NV; ++i) memory[i] = acc[i];
-    store_masked(a, tile, panels, NV, memory);
+    for (int i = 0; i < M * NV; ++i) panels.sums[i] = acc[i];
+    if (part.last) store_masked(a, tile, panels, NV, panels.sums);
   } else if (a.residual != nullptr) {
     store_whole<M, NV, true>(a, tile, panels.channel, acc);
   } else {
@@ -173,30 +189,35 @@ struct Position {
   int row = 0, col = 0;
 };
 
+// Pointers to pixels a stride apart, to all a tile can have: a loop without a condition.
+template <class T>
+[[gnu::always_inline]] inline void fill_pointers(T* first, ptrdiff_t stride, int begin,
+                                                 T* (&pointers)[kMaxPixels]) {
+  T* pointer = at(first, -begin * stride);
+#pragma GCC unroll 16
+  for (int m = 0; m < kMaxPixels; ++m, pointer = at(pointer, stride))
+    if (m >= begin) pointers[m] = pointer;
+}
+
 // Fills the tile with `pixels` pixels from `position` on, and moves that past them.
 inline void fill_tile(const ConvF32Args& a, int pixels, Position* position, Tile* tile) {
   tile->pixels = pixels;
-  int row = position->row, col = position->col;
+  ptrdiff_t row = position->row, col = position->col;
   for (int m = 0; m < pixels;) {
-    const float* x = at(a.x, row * a.x_row_stride + col * a.x_col_stride);
-    float* y = at(a.y, row * a.y_row_stride + col * a.y_col_stride);
-    const float* residual =
-        a.residual ? at(a.residual, row * a.residual_row_stride + col * a.residual_col_stride) : nullptr;
-    const ptrdiff_t residual_step = a.residual ? a.residual_col_stride : 0;
-    for (; m < pixels && col < a.cols; ++m, ++col) {
-      tile->x[m] = x;
-      tile->y[m] = y;
-      tile->residual[m] = residual;
-      x = at(x, a.x_col_stride);
-      y = at(y, a.y_col_stride);
-      residual = at(residual, residual_step);
-    }
+    fill_pointers(at(a.x, row * a.x_row_stride + col * a.x_col_stride), a.x_col_stride, m, tile->x);
+    fill_pointers(at(a.y, row * a.y_row_stride + col * a.y_col_stride), a.y_col_stride, m, tile->y);
+    if (a.residual != nullptr)
+      fill_pointers(at(a.residual, row * a.residual_row_stride + col * a.residual_col_stride),
+                    a.residual_col_stride, m, tile->residual);
+    const int left = a.cols - static_cast<int>(col), count = pixels - m < left ? pixels - m : left;
+    m += count;
+    col += count;
     if (col == a.cols) {
       col = 0;
       ++row;
     }
   }
-  *position = {row, col};
+  *position = {static_cast<int>(row), static_cast<int>(col)};
 }
 
 // The largest tile. Lines of pixels that are a multiple of 4096 bytes apart share one set of L1, of 8 lines.
@@ -205,27 +226,62 @@ int pixels_for(const ConvF32Args& a) {
   return a.x_col_stride % 4096 == 0 ? 6 : kMaxPixels;
 }
 
-// All panels for the tiles of a chunk. Meanwhile the weights of the next group of panels come from L3 or
-// memory, if they were not to stay in L2.
+// The number of parts of a sum, whose weights leave room in L2 for those of the next.
+int parts_for(const ConvF32Args& a, int panels) {
+  const ptrdiff_t bytes = static_cast<ptrdiff_t>(a.taps) * a.k * panels * kVector * 4;
+  const ptrdiff_t parts = (bytes + kPartOfWeights - 1) / kPartOfWeights;
+  const int most = a.taps > 1 ? a.taps : (a.k + 63) / 64;
+  return parts < most ? static_cast<int>(parts) : most;
+}
+
+Part part_of(const ConvF32Args& a, int i, int parts) {
+  const int taps = a.taps > 1 ? parts : 1, k = a.taps > 1 ? 1 : parts;
+  return {i % taps * a.taps / taps,
+          (i % taps + 1) * a.taps / taps,
+          i % k * a.k / k,
+          (i % k + 1) * a.k / k,
+          i == 0,
+          i + 1 == parts};
+}
+
+// All panels for the tiles of a chunk. With `fetch` their weights do not stay in L2: they are read once, part
+// by part, and those that come next are fetched meanwhile.
 void run_chunk(const ConvF32Args& a, const Tile* tiles, int count, bool fetch) {
   const int panel_begin = a.n_begin / kVector, panel_end = (a.n_end + kVector - 1) / kVector;
   const int panels_of_layer = (a.n + kVector - 1) / kVector;
   const int step = panels_for(tiles[0].pixels);  // the largest tile comes first
+  const int parts = fetch ? parts_for(a, step) : 1;
+  Vector sums[kMaxTiles][kMaxSums];
   Panels p{};
   p.stride = static_cast<ptrdiff_t>(a.taps) * a.k * kVector;
   p.end = a.n_end;
+  const auto weights = [&](int panel, const Part& part) {
+    return static_cast<const float*>(a.w) + panel * p.stride +
+           (static_cast<ptrdiff_t>(part.tap_begin) * a.k + part.k_begin) * kVector;
+  };
   for (int begin = panel_begin; begin < panel_end; begin += step) {
     const int panels = panel_end - begin < step ? panel_end - begin : step;
-    p.w = static_cast<const float*>(a.w) + begin * p.stride;
     p.channel = begin * kVector;
-    const bool ahead = fetch && panels == step && begin + step < panels_of_layer;
-    for (int i = 0; i < count; ++i) {
-      const Tile& tile = tiles[i];
-      p.next = reinterpret_cast<const char*>(p.w + step * p.stride + step * p.stride / count * i);
-      if (ahead && panels == panels_for(tile.pixels))
-        kTilesAhead.of_pixels[tile.pixels - 1].of_panels[panels - 1](a, tile, p);
-      else
-        kTiles.of_pixels[tile.pixels - 1].of_panels[panels - 1](a, tile, p);
+    for (int i = 0; i < parts; ++i) {
+      p.part = part_of(a, i, parts);
+      p.w = weights(begin, p.part);
+      const int next_panel = p.part.last ? begin + step : begin;
+      const Part next = part_of(a, p.part.last ? 0 : i + 1, parts);
+      const ptrdiff_t next_floats =
+          static_cast<ptrdiff_t>(next.tap_end - next.tap_begin) * (next.k_end - next.k_begin) * kVector;
+      const bool ahead = fetch && panels == step && next_panel + step <= panels_of_layer;
+      for (int t = 0; t < count; ++t) {
+        const Tile& tile = tiles[t];
+        p.sums = sums[t];
+        if (ahead && panels == panels_for(tile.pixels)) {
+          const int panel = t * step / count;
+          p.next = reinterpret_cast<const char*>(weights(next_panel + panel, next) +
+                                                 next_floats * (t * step % count) / count);
+          kTilesAhead.of_pixels[tile.pixels - 1].of_panels[panels - 1](a, tile, p);
+        } else {
+          kTiles.of_pixels[tile.pixels - 1].of_panels[panels - 1](a, tile, p);
+        }
+      }
     }
   }
 }
