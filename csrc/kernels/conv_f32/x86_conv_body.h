@@ -25,7 +25,7 @@ constexpr int kMaxPixels = kWide ? 14 : 6;
 constexpr int kMaxPanels = 8;
 constexpr int kMaxTiles = 16;              // of a chunk
 constexpr int kMaxSums = kWide ? 28 : 12;  // vectors
-constexpr ptrdiff_t kWeightsInL2 = 512 * 1024, kInputsInL2 = 384 * 1024, kPartOfWeights = 192 * 1024;
+constexpr ptrdiff_t kWeightsInL2 = 512 * 1024, kInputsInL2 = 384 * 1024, kPartOfWeights = 128 * 1024;
 
 // Panels of a tile of `pixels` pixels: accumulators, weights and an input fit the registers.
 constexpr int panels_for(int pixels) {
