@@ -45,6 +45,7 @@ struct LayerSplit {
 struct LayerWork {
   double cycles;  // of one core
   double weight_bytes, input_bytes;
+  bool few_tasks = false;  // each reads all the weights from beyond L2
 };
 
 // Divides a layer by pixels, or by channels where that takes less time: every thread reads all weights in the
