@@ -10,6 +10,7 @@
 namespace pyruntime {
 namespace {
 
+constexpr int64_t kPixelBlock = 6;        // small, so that threads get as many; tiles of a task are alike
 constexpr int64_t kDepthwisePixels = 14;  // whole tiles of 7 pixels
 constexpr size_t kWeightsInL2 = 512 * 1024;
 
@@ -77,7 +78,7 @@ Step F32Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid)
       static_cast<double>(pixels) * static_cast<double>(n * taps * k * groups) / macs_per_cycle(kernel.isa);
   const double input_bytes = static_cast<double>(pixels) * static_cast<double>(k * groups * 4);
   const LayerSplit split =
-      split_layer(context, grid, groups, n, kernel.n_block, kernel.pixel_block,
+      split_layer(context, grid, groups, n, kernel.n_block, kPixelBlock,
                   {cycles, static_cast<double>(packed->size()), input_bytes, packed->size() > kWeightsInL2});
   const std::vector<int32_t> taps_table = tap_offsets(folded, grid);
   ConvF32Args base;

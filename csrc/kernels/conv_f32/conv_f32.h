@@ -36,8 +36,7 @@ struct ConvF32Args {
 struct ConvF32Kernel {
   const char* name;
   Isa isa;
-  int n_block;      // channels that a task begins at a multiple of
-  int pixel_block;  // pixels of the largest tile
+  int n_block;  // n_begin is a multiple of it
   size_t (*packed_bytes)(int n, int taps, int k);
   void (*pack)(const float* w /* [n][taps][k] */, int n, int taps, int k, void* packed);
   void (*run)(const ConvF32Args&);

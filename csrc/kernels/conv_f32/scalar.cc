@@ -50,7 +50,7 @@ void run(const ConvF32Args& a) {
 }  // namespace
 
 extern const ConvF32Kernel conv_f32__scalar;
-const ConvF32Kernel conv_f32__scalar = {"conv_f32_1x16__scalar", Isa::scalar,  kBlock, 14,
+const ConvF32Kernel conv_f32__scalar = {"conv_f32_1x16__scalar", Isa::scalar,  kBlock,
                                         packed_bytes<kBlock>,    pack<kBlock>, run};
 
 }  // namespace pyruntime

@@ -220,10 +220,34 @@ inline void fill_tile(const ConvF32Args& a, int pixels, Position* position, Tile
   *position = {static_cast<int>(row), static_cast<int>(col)};
 }
 
-// The largest tile. Lines of pixels that are a multiple of 4096 bytes apart share one set of L1, of 8 lines.
-int pixels_for(const ConvF32Args& a) {
+// The largest tile for `total` pixels and `panels` panels, by the instructions that all tiles take: of every
+// input channel a load for every panel, which counts twice as L2 is slow, a broadcast for every pixel, and
+// their products. Lines of pixels a multiple of 4096 bytes apart share one set of L1, which has 8 lines.
+int pixels_for(const ConvF32Args& a, int total, int panels) {
   if (!kWide) return kMaxPixels;
-  return a.x_col_stride % 4096 == 0 ? 6 : kMaxPixels;
+  const int64_t depth = static_cast<int64_t>(a.taps) * a.k;
+  constexpr int64_t kTileInstructions = 200;
+  constexpr int kPixels[] = {6, 9, kMaxPixels};
+  int best = kPixels[0];
+  int64_t least = 0;
+  for (const int most : kPixels) {
+    if (most > 8 && a.x_col_stride % 4096 == 0) break;
+    const int tiles = (total + most - 1) / most, small = total / tiles, larger = total % tiles;
+    const int step = panels_for(larger > 0 ? small + 1 : small), rest = panels % step;
+    const auto instructions = [&](int m, int nv) {
+      return depth * (m * nv + m + 2 * nv + 2) + kTileInstructions;
+    };
+    int64_t sum = 0;
+    for (int i = 0; i < 2; ++i) {
+      const int count = i == 0 ? tiles - larger : larger;
+      sum += count *
+             (panels / step * instructions(small + i, step) + (rest > 0 ? instructions(small + i, rest) : 0));
+    }
+    if (least != 0 && sum >= least) continue;
+    least = sum;
+    best = most;
+  }
+  return best;
 }
 
 // The number of parts of a sum, whose weights leave room in L2 for those of the next.
@@ -289,7 +313,7 @@ void run_chunk(const ConvF32Args& a, const Tile* tiles, int count, bool fetch) {
 void run(const ConvF32Args& a) {
   const int total = a.rows * a.cols;
   if (total <= 0) return;
-  const int most = pixels_for(a);
+  const int most = pixels_for(a, total, (a.n_end + kVector - 1) / kVector - a.n_begin / kVector);
   const int tiles = (total + most - 1) / most;
   const ptrdiff_t weight_bytes = static_cast<ptrdiff_t>(a.n_end - a.n_begin) * a.taps * a.k * 4;
   const ptrdiff_t input_bytes = static_cast<ptrdiff_t>(most) * a.k * 4;
