@@ -23,7 +23,8 @@ namespace {
 constexpr bool kWide = kVector == 16;  // 32 registers, else 16
 constexpr int kMaxPixels = kWide ? 14 : 6;
 constexpr int kMaxPanels = 8;
-constexpr int kMaxTiles = 16;              // of a chunk
+constexpr int kMaxTiles = 16;  // of a chunk
+constexpr int kMaxParts = 32;
 constexpr int kMaxSums = kWide ? 28 : 12;  // vectors
 constexpr ptrdiff_t kWeightsInL2 = 512 * 1024, kInputsInL2 = 384 * 1024, kPartOfWeights = 128 * 1024;
 
@@ -189,28 +190,39 @@ struct Position {
   int row = 0, col = 0;
 };
 
-// Pointers to pixels a stride apart, to all a tile can have: a loop without a condition.
-template <class T>
-[[gnu::always_inline]] inline void fill_pointers(T* first, ptrdiff_t stride, int begin,
-                                                 T* (&pointers)[kMaxPixels]) {
-  T* pointer = at(first, -begin * stride);
-#pragma GCC unroll 16
-  for (int m = 0; m < kMaxPixels; ++m, pointer = at(pointer, stride))
-    if (m >= begin) pointers[m] = pointer;
+// Bytes from the first pixel of a tile to the others of its row.
+struct Steps {
+  ptrdiff_t x[kMaxPixels], y[kMaxPixels], residual[kMaxPixels];
+};
+
+Steps steps_of(const ConvF32Args& a) {
+  Steps steps;
+  for (int m = 0; m < kMaxPixels; ++m) {
+    steps.x[m] = m * a.x_col_stride;
+    steps.y[m] = m * a.y_col_stride;
+    steps.residual[m] = a.residual == nullptr ? 0 : m * a.residual_col_stride;
+  }
+  return steps;
 }
 
-// Fills the tile with `pixels` pixels from `position` on, and moves that past them.
-inline void fill_tile(const ConvF32Args& a, int pixels, Position* position, Tile* tile) {
+// Fills the tile with `pixels` pixels from `position` on, and moves that past them. Every row fills the tile
+// to its end, in a loop without conditions; the next row, if the tile has one, overwrites the rest.
+inline void fill_tile(const ConvF32Args& a, const Steps& steps, int pixels, Position* position, Tile* tile) {
   tile->pixels = pixels;
   ptrdiff_t row = position->row, col = position->col;
-  for (int m = 0; m < pixels;) {
-    fill_pointers(at(a.x, row * a.x_row_stride + col * a.x_col_stride), a.x_col_stride, m, tile->x);
-    fill_pointers(at(a.y, row * a.y_row_stride + col * a.y_col_stride), a.y_col_stride, m, tile->y);
-    if (a.residual != nullptr)
-      fill_pointers(at(a.residual, row * a.residual_row_stride + col * a.residual_col_stride),
-                    a.residual_col_stride, m, tile->residual);
-    const int left = a.cols - static_cast<int>(col), count = pixels - m < left ? pixels - m : left;
-    m += count;
+  for (int begin = 0; begin < pixels;) {
+    const float* x = at(a.x, row * a.x_row_stride + col * a.x_col_stride);
+    float* y = at(a.y, row * a.y_row_stride + col * a.y_col_stride);
+    for (int m = begin; m < kMaxPixels; ++m) {
+      tile->x[m] = at(x, steps.x[m - begin]);
+      tile->y[m] = at(y, steps.y[m - begin]);
+    }
+    if (a.residual != nullptr) {
+      const float* residual = at(a.residual, row * a.residual_row_stride + col * a.residual_col_stride);
+      for (int m = begin; m < kMaxPixels; ++m) tile->residual[m] = at(residual, steps.residual[m - begin]);
+    }
+    const int left = a.cols - static_cast<int>(col), count = pixels - begin < left ? pixels - begin : left;
+    begin += count;
     col += count;
     if (col == a.cols) {
       col = 0;
@@ -250,47 +262,53 @@ int pixels_for(const ConvF32Args& a, int total, int panels) {
   return best;
 }
 
-// The number of parts of a sum, whose weights leave room in L2 for those of the next.
-int parts_for(const ConvF32Args& a, int panels) {
+struct Parts {
+  int count;
+  Part part[kMaxParts];
+};
+
+// The parts of the sums of a group of `panels`: one, or with `fetch` as many as leave room in L2 for the
+// weights of the next.
+Parts parts_of(const ConvF32Args& a, int panels, bool fetch) {
   const ptrdiff_t bytes = static_cast<ptrdiff_t>(a.taps) * a.k * panels * kVector * 4;
-  const ptrdiff_t parts = (bytes + kPartOfWeights - 1) / kPartOfWeights;
-  const int most = a.taps > 1 ? a.taps : (a.k + 63) / 64;
-  return parts < most ? static_cast<int>(parts) : most;
+  const ptrdiff_t wanted = fetch ? (bytes + kPartOfWeights - 1) / kPartOfWeights : 1;
+  const bool by_taps = a.taps > 1;
+  const int whole = by_taps ? a.taps : (a.k + 63) / 64, most = whole < kMaxParts ? whole : kMaxParts;
+  Parts parts;
+  parts.count = wanted < most ? static_cast<int>(wanted) : most;
+  const auto cut = [&](int n, int i) { return static_cast<int>(static_cast<int64_t>(n) * i / parts.count); };
+  for (int i = 0; i < parts.count; ++i) {
+    Part& part = parts.part[i];
+    part = {0, a.taps, 0, a.k, i == 0, i + 1 == parts.count};
+    (by_taps ? part.tap_begin : part.k_begin) = cut(by_taps ? a.taps : a.k, i);
+    (by_taps ? part.tap_end : part.k_end) = cut(by_taps ? a.taps : a.k, i + 1);
+  }
+  return parts;
 }
 
-Part part_of(const ConvF32Args& a, int i, int parts) {
-  const int taps = a.taps > 1 ? parts : 1, k = a.taps > 1 ? 1 : parts;
-  return {i % taps * a.taps / taps,
-          (i % taps + 1) * a.taps / taps,
-          i % k * a.k / k,
-          (i % k + 1) * a.k / k,
-          i == 0,
-          i + 1 == parts};
+const float* weights_of(const ConvF32Args& a, ptrdiff_t stride, int panel, const Part& part) {
+  return static_cast<const float*>(a.w) + panel * stride +
+         (static_cast<ptrdiff_t>(part.tap_begin) * a.k + part.k_begin) * kVector;
 }
 
 // All panels for the tiles of a chunk. With `fetch` their weights do not stay in L2: they are read once, part
 // by part, and those that come next are fetched meanwhile.
-void run_chunk(const ConvF32Args& a, const Tile* tiles, int count, bool fetch) {
+void run_chunk(const ConvF32Args& a, const Tile* tiles, int count, const Parts& parts, bool fetch) {
   const int panel_begin = a.n_begin / kVector, panel_end = (a.n_end + kVector - 1) / kVector;
   const int panels_of_layer = (a.n + kVector - 1) / kVector;
   const int step = panels_for(tiles[0].pixels);  // the largest tile comes first
-  const int parts = fetch ? parts_for(a, step) : 1;
   Vector sums[kMaxTiles][kMaxSums];
   Panels p{};
   p.stride = static_cast<ptrdiff_t>(a.taps) * a.k * kVector;
   p.end = a.n_end;
-  const auto weights = [&](int panel, const Part& part) {
-    return static_cast<const float*>(a.w) + panel * p.stride +
-           (static_cast<ptrdiff_t>(part.tap_begin) * a.k + part.k_begin) * kVector;
-  };
   for (int begin = panel_begin; begin < panel_end; begin += step) {
     const int panels = panel_end - begin < step ? panel_end - begin : step;
     p.channel = begin * kVector;
-    for (int i = 0; i < parts; ++i) {
-      p.part = part_of(a, i, parts);
-      p.w = weights(begin, p.part);
+    for (int i = 0; i < parts.count; ++i) {
+      p.part = parts.part[i];
+      p.w = weights_of(a, p.stride, begin, p.part);
       const int next_panel = p.part.last ? begin + step : begin;
-      const Part next = part_of(a, p.part.last ? 0 : i + 1, parts);
+      const Part& next = parts.part[p.part.last ? 0 : i + 1];
       const ptrdiff_t next_floats =
           static_cast<ptrdiff_t>(next.tap_end - next.tap_begin) * (next.k_end - next.k_begin) * kVector;
       const bool ahead = fetch && panels == step && next_panel + step <= panels_of_layer;
@@ -298,9 +316,10 @@ void run_chunk(const ConvF32Args& a, const Tile* tiles, int count, bool fetch) {
         const Tile& tile = tiles[t];
         p.sums = sums[t];
         if (ahead && panels == panels_for(tile.pixels)) {
-          const int panel = t * step / count;
-          p.next = reinterpret_cast<const char*>(weights(next_panel + panel, next) +
-                                                 next_floats * (t * step % count) / count);
+          // Every tile fetches its share of the panels, one after the other.
+          p.next =
+              reinterpret_cast<const char*>(weights_of(a, p.stride, next_panel + t * step / count, next) +
+                                            next_floats * (t * step % count) / count);
           kTilesAhead.of_pixels[tile.pixels - 1].of_panels[panels - 1](a, tile, p);
         } else {
           kTiles.of_pixels[tile.pixels - 1].of_panels[panels - 1](a, tile, p);
@@ -314,19 +333,21 @@ void run(const ConvF32Args& a) {
   const int total = a.rows * a.cols;
   if (total <= 0) return;
   const int most = pixels_for(a, total, (a.n_end + kVector - 1) / kVector - a.n_begin / kVector);
-  const int tiles = (total + most - 1) / most;
+  const int tiles = (total + most - 1) / most, small = total / tiles, larger = total % tiles;
   const ptrdiff_t weight_bytes = static_cast<ptrdiff_t>(a.n_end - a.n_begin) * a.taps * a.k * 4;
   const ptrdiff_t input_bytes = static_cast<ptrdiff_t>(most) * a.k * 4;
   const bool fetch = weight_bytes > kWeightsInL2;
   ptrdiff_t chunk = fetch ? kInputsInL2 / input_bytes : 1;
   chunk = chunk < 1 ? 1 : chunk > kMaxTiles ? kMaxTiles : chunk;
+  const Parts parts = parts_of(a, panels_for(larger > 0 ? small + 1 : small), fetch);
+  const Steps steps = steps_of(a);
   Tile buffer[kMaxTiles];
   Position position;
   for (int t = 0; t < tiles;) {
     int count = 0;
     for (; count < chunk && t < tiles; ++count, ++t)
-      fill_tile(a, total / tiles + (t < total % tiles ? 1 : 0), &position, &buffer[count]);
-    run_chunk(a, buffer, count, fetch);
+      fill_tile(a, steps, small + (t < larger ? 1 : 0), &position, &buffer[count]);
+    run_chunk(a, buffer, count, parts, fetch);
   }
 }
 
