@@ -11,16 +11,18 @@ namespace {
 
 constexpr int64_t kBlock = 32;  // edge of a transposition tile
 
-// Rows of N elements, N small: a call per row would cost more than the copy.
+// Rows of N elements, N small, as of images with few channels: a loop or a call per row would cost more than
+// the copy.
 template <typename T, int N>
-void copy_short_rows(T* dst, const T* src, int64_t rows, int64_t dst_row, int64_t src_row) {
+void copy_short_rows(T* dst, const T* src, int64_t rows, int64_t dst_row, int64_t dst_col, int64_t src_row,
+                     int64_t src_col) {
   for (int64_t r = 0; r < rows; ++r) {
-    for (int i = 0; i < N; ++i) dst[r * dst_row + i] = src[r * src_row + i];
+    for (int i = 0; i < N; ++i) dst[r * dst_row + i * dst_col] = src[r * src_row + i * src_col];
   }
 }
 
 template <typename T>
-constexpr void (*kShortRows[])(T*, const T*, int64_t, int64_t, int64_t) = {
+constexpr void (*kShortRows[])(T*, const T*, int64_t, int64_t, int64_t, int64_t, int64_t) = {
     copy_short_rows<T, 1>, copy_short_rows<T, 2>, copy_short_rows<T, 3>, copy_short_rows<T, 4>,
     copy_short_rows<T, 5>, copy_short_rows<T, 6>, copy_short_rows<T, 7>, copy_short_rows<T, 8>};
 
@@ -31,9 +33,9 @@ void copy_plane(char* dst_bytes, const char* src_bytes, int64_t rows, int64_t n,
                 int64_t dst_col, int64_t src_row, int64_t src_col) {
   T* dst = reinterpret_cast<T*>(dst_bytes);
   const T* src = reinterpret_cast<const T*>(src_bytes);
-  if (dst_col == 1 && src_col == 1 && n <= 8) {
+  if (n <= 8) {
     auto* copy = kShortRows<T>[n - 1];
-    copy(dst, src, rows, dst_row, src_row);
+    copy(dst, src, rows, dst_row, dst_col, src_row, src_col);
     return;
   }
   if (dst_col == 1 && src_col == 1) {
