@@ -2,6 +2,8 @@
 
 namespace pyruntime {
 
+const float kLeastExponent = -104.0f, kMostExponent = 89.0f;
+
 #define PYRUNTIME_ROW(row) extern const ElementwiseKernels row;
 #include "kernels/elementwise/kernels.inc"
 #undef PYRUNTIME_ROW

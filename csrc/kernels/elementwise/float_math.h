@@ -46,7 +46,7 @@ inline float exp_fraction_f32(float t, float shifted) {
 }
 
 inline float exp_f32(float x) {
-  const float t = clamp_f32(x, -104.0f, 89.0f);
+  const float t = clamp_f32(x, kLeastExponent, kMostExponent);
   const float shifted = fma_f32(t, 1.44269504f, kRound);
   const uint32_t n = bits_of(shifted) - kRoundBits;
   const uint32_t half = static_cast<uint32_t>(static_cast<int32_t>(n) >> 1);

@@ -2,6 +2,7 @@
 // this file.
 #pragma once
 
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/ivdep.h"
 #include "kernels/matmul_int8/matmul_int8.h"
 
