@@ -135,18 +135,11 @@ constexpr int kLanes = 16;  // part of the contract of softmax_f32, not of the I
 
 void softmax_f32(size_t n, const float* x, float* y) {
   const size_t whole = n / kLanes * kLanes;
-  float part[kLanes];
-  for (int l = 0; l < kLanes; ++l) part[l] = -__builtin_inff();
-  for (size_t i = 0; i < whole; i += kLanes)
-    for (int l = 0; l < kLanes; ++l) part[l] = x[i + l] > part[l] ? x[i + l] : part[l];
-  for (size_t i = whole; i < n; ++i) part[i - whole] = x[i] > part[i - whole] ? x[i] : part[i - whole];
-  float maximum = part[0];
-  for (int l = 1; l < kLanes; ++l) maximum = part[l] > maximum ? part[l] : maximum;
-
+  const float maximum = row_maximum(n, x);
   PYRUNTIME_IVDEP
   for (size_t i = 0; i < n; ++i) y[i] = exp_f32(x[i] - maximum);
 
-  for (int l = 0; l < kLanes; ++l) part[l] = 0.0f;
+  float part[kLanes] = {};
   for (size_t i = 0; i < whole; i += kLanes)
     for (int l = 0; l < kLanes; ++l) part[l] += y[i + l];
   for (size_t i = whole; i < n; ++i) part[i - whole] += y[i];

@@ -106,3 +106,25 @@ inline float gelu_tanh_f32(float x) {
 inline float hard_sigmoid_f32(float x, float alpha, float beta) {
   return clamp_f32(fma_f32(x, alpha, beta), 0.0f, 1.0f);
 }
+
+// The largest of n values, or -infinity; NaN are passed over. Unrolled, the loops over lanes would be made of
+// scalars (GCC 12).
+inline float row_maximum(size_t n, const float* s) {
+  constexpr int kLanes = 16;
+  float part[kLanes];
+  for (int l = 0; l < kLanes; ++l) part[l] = -__builtin_inff();
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC unroll 1
+    for (int l = 0; l < kLanes; ++l) part[l] = s[i + l] > part[l] ? s[i + l] : part[l];
+  }
+  // Halved: with one lane after the other attention to 128 keys took 1.08 of the time.
+#pragma GCC unroll 4
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int l = 0; l < half; ++l) part[l] = part[l + half] > part[l] ? part[l + half] : part[l];
+  }
+  float maximum = part[0];
+  for (; i < n; ++i) maximum = s[i] > maximum ? s[i] : maximum;
+  return maximum;
+}
