@@ -8,6 +8,7 @@ from typing import Any
 
 # Speed does not depend on how well accuracy is recovered; `bn` keeps a pruned network from going dead.
 INT8: Mapping[str, Any] = {"quantize": "int8", "recover": []}
+FLOAT: Mapping[str, Any] = {"quantize": "none", "recover": []}
 
 
 def _pruned(text: str) -> Mapping[str, Any]:
@@ -37,6 +38,11 @@ class Network:
     products: bool = False
     transformer: bool = False
     any_batch: bool = True
+
+    @property
+    def is_float(self) -> bool:
+        """All of its layers are kept in float, and race those of the peers."""
+        return self.recipe["quantize"] == "none"
 
 
 NETWORKS = [
@@ -68,6 +74,12 @@ NETWORKS = [
         dense="resnet50",
     ),
     Network("resnet50_half_macs", "resnet50", 3.0, 5.0, _pruned("channel,macs=0.5"), dense="resnet50"),
+    Network("resnet50_float", "resnet50", 1.0, 1.2, FLOAT),
+    Network("mobilenet_v2_float", "mobilenet_v2", 1.0, 1.2, FLOAT),
+    Network("efficientnet_lite0_float", "efficientnet_lite0", 1.0, 1.2, FLOAT),
+    Network("detector_416_float", "detector", 1.0, 1.2, FLOAT, any_batch=False),
+    Network("minilm_l6_128_float", "minilm_l6", 1.0, 1.2, FLOAT),
+    Network("mlp_float", "mlp", 1.0, 1.2, FLOAT),
 ]
 
 # For the tests: the same path in seconds.
@@ -75,6 +87,7 @@ TINY = [
     Network("tiny", "tiny", 1.0, 1.0),
     Network("tiny_blocks_75", "tiny", 1.0, 1.0, _pruned("block4=0.75"), dense="tiny"),
     Network("tiny_bert", "tiny_bert", 1.0, 1.0, products=True, transformer=True),
+    Network("tiny_float", "tiny", 1.0, 1.0, FLOAT),
 ]
 
 

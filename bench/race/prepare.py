@@ -55,6 +55,9 @@ def entrants(network: Network, cache: Path, peers: list[str]) -> list[Entrant]:
     """
     files = _Files(network, cache)
     ours = files.packed()
+    if network.is_float:
+        found = [Entrant("pyruntime float32", "pyruntime", ours, FLOAT)]
+        return found + _float_peers(files.float_model(), peers)
     found = [Entrant("pyruntime int8", "pyruntime", ours, ours, float_group=FLOAT)]
     exact, bits = ours, ""
     if not peer_models.adds_exactly():
@@ -66,14 +69,16 @@ def entrants(network: Network, cache: Path, peers: list[str]) -> list[Entrant]:
         found.append(Entrant(f"{peer} int8{bits}", peer, files.qdq(), exact))
     if network.transformer and "openvino" in peers:
         found.append(Entrant(f"openvino int8, s8{bits}", "openvino", files.signed(), exact))
-    float_model = files.float_model()
-    for peer in peers:
-        found.append(Entrant(f"{peer} {runtimes.float_precision(peer)}", peer, float_model, FLOAT))
+    found += _float_peers(files.float_model(), peers)
     if network.products and "onnxruntime" in peers:
         label = f"onnxruntime dynamic int8{bits}"
         dynamic = Entrant(label, "onnxruntime", files.dynamic(), FLOAT, min_cosine=DYNAMIC_COSINE)
         found.append(dynamic)
     return found
+
+
+def _float_peers(model: str, peers: list[str]) -> list[Entrant]:
+    return [Entrant(f"{peer} {runtimes.float_precision(peer)}", peer, model, FLOAT) for peer in peers]
 
 
 class _Files:
