@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyruntime.pack import entropy
+from pyruntime.pack.entropy.bits import distinct
 from pyruntime.program import Array
 
 INTERVAL, TABLE, ENTROPY = range(3)
@@ -25,11 +26,21 @@ VECTOR_ROWS = 8
 def store(matrix: Array) -> Array:
     """Byte string u8 [n] of an 8-bit matrix (rank 2, not empty) or vector."""
     matrix = _as_matrix(matrix)
-    choices = [_interval(matrix), _table(matrix)]
+    first, last = int(matrix.min()), int(matrix.max())
+    values, places = distinct(matrix.view(np.uint8))
+    interval_width, table_width = (last - first).bit_length(), (values.size - 1).bit_length()
+    interval_bytes = 3 + -(-matrix.size * interval_width // 8)
+    table_bytes = 2 + values.size + -(-matrix.size * table_width // 8)
     block = entropy.compress(matrix.view(np.uint8), signed=matrix.dtype == np.int8)
-    if block is not None:
-        choices.append(np.concatenate([np.array([ENTROPY], np.uint8), block]))
-    return min(choices, key=lambda choice: choice.size)
+    if block is not None and 1 + block.size < min(interval_bytes, table_bytes):
+        return np.concatenate([np.array([ENTROPY], np.uint8), block])
+    if interval_bytes <= table_bytes:
+        distance = (matrix.astype(np.int64).reshape(-1) - first).astype(np.uint8)
+        head = np.array([INTERVAL, first % 256, last % 256], np.uint8)
+        return np.concatenate([head, _pack(distance, interval_width)])
+    index = places[matrix.view(np.uint8)].reshape(-1).astype(np.uint8)
+    head = np.concatenate([np.array([TABLE, values.size - 1], np.uint8), values])
+    return np.concatenate([head, _pack(index, table_width)])
 
 
 def load(data: Array, rows: int, columns: int, out: Array | None = None) -> Array:
@@ -71,19 +82,6 @@ def _as_matrix(array: Array) -> Array:
     if array.ndim == 2:
         return np.ascontiguousarray(array)
     return np.pad(array, (0, -array.size % VECTOR_ROWS)).reshape(VECTOR_ROWS, -1)
-
-
-def _interval(matrix: Array) -> Array:
-    first, last = int(matrix.min()), int(matrix.max())
-    head = np.array([INTERVAL, first % 256, last % 256], np.uint8)
-    distance = matrix.astype(np.int64).reshape(-1) - first
-    return np.concatenate([head, _pack(distance.astype(np.uint8), (last - first).bit_length())])
-
-
-def _table(matrix: Array) -> Array:
-    values, index = np.unique(matrix.view(np.uint8), return_inverse=True)
-    head = np.concatenate([np.array([TABLE, values.size - 1], np.uint8), values])
-    return np.concatenate([head, _pack(index.reshape(-1).astype(np.uint8), (values.size - 1).bit_length())])
 
 
 def _pack(index: Array, width: int) -> Array:

@@ -7,6 +7,14 @@ import numpy as np
 from pyruntime.program import Array
 
 
+def distinct(symbols: Array) -> tuple[Array, Array]:
+    """The different values of bytes, ascending (u8), and a table [256] of where each one is among them."""
+    values = np.flatnonzero(np.bincount(symbols.reshape(-1), minlength=256)).astype(np.uint8)
+    places = np.zeros(256, np.int64)
+    places[values] = np.arange(values.size)
+    return values, places
+
+
 class BitWriter:
     """Collects bits."""
 
@@ -23,10 +31,14 @@ class BitWriter:
 
     def rice(self, values: Array, width: int) -> None:
         """Each value >= 0 as its quotient by `2^width` in ones, a zero, and `width` bits."""
-        for value in values.tolist():
-            quotient = value >> width
-            self._bits.append(np.array([1] * quotient + [0], np.uint8))
-            self.put(value & ((1 << width) - 1), width)
+        quotients = values >> width
+        ends = np.cumsum(quotients + 1 + width)
+        bits = np.ones(int(ends[-1]) if values.size else 0, np.uint8)
+        zeros = ends - 1 - width
+        bits[zeros] = 0
+        for bit in range(width):
+            bits[zeros + 1 + bit] = values >> bit & 1
+        self._bits.append(bits)
 
     def bytes(self) -> Array:
         return np.packbits(np.concatenate(self._bits), bitorder="little")

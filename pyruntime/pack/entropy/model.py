@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pyruntime.pack.entropy.bits import BitWriter, rice_bits
+from pyruntime.pack.entropy.bits import BitWriter, distinct, rice_bits
 from pyruntime.program import Array
 
 SCALE_BITS = 12
@@ -32,7 +32,7 @@ CLASS_BITS = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (0, 4))
 # Up to so many rows (the 4 bytes of floats, by millions) are classes of their own, and columns, which would
 # take minutes to cluster, are only told apart by being all zero, as those of a pruned weight are.
 FEW_ROWS = 4
-# Settings are tried on about this many symbols.
+# Settings are tried on about this many symbols, of an even sample of the rows, or of the columns of few rows.
 SAMPLE, MIN_ROWS = 1 << 17, 64
 # Flags apart from the symbols are tried below this density, and must save this share of the size.
 SPLIT_DENSITY, FLAG_COST = 0.5, 0.01
@@ -68,9 +68,14 @@ class Settings:
 
 
 def best_settings(symbols: Array, signed: bool) -> Settings:
-    """Settings of least estimated size, tried on an even sample of the rows if there are many."""
+    """Settings of least estimated size."""
+    height, width = symbols.shape
     if symbols.min() == symbols.max():
-        return Settings(np.zeros(len(symbols), np.int64), np.zeros(symbols.shape[1], np.int64), signed=signed)
+        return Settings(np.zeros(height, np.int64), np.zeros(width, np.int64), signed=signed)
+    if height <= FEW_ROWS and symbols.size >= 2 * SAMPLE:
+        chosen = best_settings(symbols[:, :: symbols.size // SAMPLE], signed)
+        columns = _used(symbols) if chosen.column_bits else np.zeros(width, np.int64)
+        return replace(chosen, column_class=columns)
     coarse = _coarse(symbols)
     stride = max(1, min(symbols.size // SAMPLE, len(symbols) // MIN_ROWS))
     sample = symbols[::stride]
@@ -92,7 +97,7 @@ def _classes(symbols: Ints) -> Iterator[tuple[int, int, Ints, Ints]]:
     height, width = symbols.shape
     if height <= FEW_ROWS:
         same: Ints = np.zeros(width, np.int64)
-        used = np.asarray(symbols.any(axis=0)).astype(np.int64)
+        used = _used(symbols)
         for row_bits in range(height.bit_length()):
             own = 1 << row_bits >= height
             rows: Ints = np.arange(height) if own else _cluster(symbols, 1 << row_bits, 1)[0]
@@ -103,6 +108,11 @@ def _classes(symbols: Ints) -> Iterator[tuple[int, int, Ints, Ints]]:
     for row_bits, column_bits in CLASS_BITS:
         if 2**row_bits <= height and 2**column_bits <= width:
             yield row_bits, column_bits, *_cluster(symbols, 1 << row_bits, 1 << column_bits)
+
+
+def _used(symbols: Array) -> Ints:
+    """Classes of columns: 0 for those that are all zero."""
+    return np.asarray(symbols.any(axis=0)).astype(np.int64)
 
 
 def _refined(symbols: Ints, settings: Settings, stride: int) -> Settings:
@@ -137,13 +147,12 @@ def _best_variant(sample: Array, base: Settings, rows: int) -> tuple[float, Sett
 
 def _coarse(symbols: Array) -> Ints:
     """The symbols as small whole numbers, by value; by magnitude if they are many."""
-    present, index = np.unique(symbols, return_inverse=True)
-    index = index.reshape(symbols.shape)
-    if present.size <= FEW_SYMBOLS:
-        return index
-    magnitude = np.abs(present.view(np.int8).astype(np.int64))
-    classes = np.ceil(2 * np.log2(magnitude + 1)).astype(np.int64)
-    return np.unique(classes, return_inverse=True)[1][index]
+    present, places = distinct(symbols)
+    if present.size > FEW_SYMBOLS:
+        magnitude = np.abs(present.view(np.int8).astype(np.int64))
+        classes = np.ceil(2 * np.log2(magnitude + 1)).astype(np.int64)
+        places[present] = np.unique(classes, return_inverse=True)[1]
+    return places[symbols]
 
 
 def _cluster(symbols: Ints, row_classes: int, column_classes: int) -> tuple[Ints, Ints]:
