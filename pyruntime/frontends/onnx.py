@@ -51,6 +51,9 @@ Rewrites
   * Pad of zeros (of zero points, among quantized tensors) before one Conv or AveragePool becomes its pads.
   * Spelled-out activations become Silu, HardSwish, HardSigmoid, Gelu. Sum becomes Add; Neg, Reciprocal, small
     powers become Mul, Div, Sqrt.
+  * ReduceSum, ReduceSumSquare, ReduceL1, ReduceL2 become ReduceMean times the number of values; ReduceMax
+    over all of the plane becomes GlobalMaxPool.
+  * InstanceNormalization and GroupNormalization become Reshape, LayerNormalization, Reshape, Mul and Add.
   * ReduceMean, Sub, Mul, Sqrt, Div that normalize the last axis become LayerNormalization. Numbers that scale
     an operand of a product of computed tensors become one Mul behind it. Expand that broadcasting replaces is
     dropped.

@@ -37,11 +37,17 @@ SIMPLE = {
     "BatchNormalization",
     "Dropout",
     "Gather",
+    "GroupNormalization",
+    "InstanceNormalization",
     "Min",
     "Max",
     "Neg",
     "Pow",
     "Reciprocal",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceSum",
+    "ReduceSumSquare",
     "Sum",
     "Upsample",
 }
@@ -96,6 +102,8 @@ def test_operator_conformance():
     assert sum(passed.values()) > 250
     always = {"Conv", "Gemm", "MatMul", "Relu", "Clip", "Concat", "Slice", "Transpose", "Reshape", "Gelu"}
     always |= {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Softmax", "HardSwish", "QLinearConv"}
+    always |= {"ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare", "InstanceNormalization"}
+    always |= {"GroupNormalization"}
     missing = always - set(passed)
     assert not missing
     assert not {"Gemm", "MatMul", "Relu", "Concat", "Slice", "Transpose", "Gelu", "Softmax"} & set(refused)
