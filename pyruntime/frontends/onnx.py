@@ -48,6 +48,7 @@ All axes are counted from the front, auto_pad is resolved, operators with one in
 Rewrites
   * BatchNormalization is folded into a float Conv or Gemm that nothing else reads, else it is Mul and Add of
     `[1, C, 1, 1]`; so are Mul, Div, Add, Sub by per-channel constants after such a layer.
+  * Convolutions of one input whose outputs are added, and a Mul and Add of that input, become one Conv.
   * Pad of zeros (of zero points, among quantized tensors) before one Conv or AveragePool becomes its pads.
   * Spelled-out activations become Silu, HardSwish, HardSigmoid, Gelu. Sum becomes Add; Neg, Reciprocal, small
     powers become Mul, Div, Sqrt.
