@@ -72,6 +72,32 @@ def test_windows(row, rows, cols, n, kh, kw, k, stride, dilation):
 
 
 @pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize(
+    ("rows", "cols", "n", "kernel", "k", "pitch"),
+    [
+        (7, 7, 96, 1, 1500, 1501),  # sums in parts by channels
+        (13, 13, 100, 1, 1400, 1408),  # several chunks of tiles, a last panel that is not whole
+        (7, 7, 80, 3, 200, 200),  # sums in parts by taps
+        (1, 1, 160, 1, 1100, 1100),  # one pixel, panels side by side
+        (2, 5, 100, 2, 400, 400),
+        (4, 9, 70, 1, 1024, 1024),  # pixels 4096 bytes apart
+        (3, 7, 150, 1, 1024, 2048),
+    ],
+)
+def test_more_weights_than_l2_holds(row, rows, cols, n, kernel, k, pitch):
+    """More than 512 KB of them, but for 4x9 pixels: parts of sums wait in memory, with a residual, too."""
+    x, w, bias = case(rows, cols, n, kernel, kernel, k, pitch=pitch, seed=k)
+    residual = np.random.default_rng(1).normal(0, 3, (rows, cols, n)).astype(np.float32)
+    for r in (None, residual):
+        got = testing.conv_f32(row, x, w, bias, residual=r, lo=-50.0)
+        assert_same_bits(got, testing.conv_f32("reference", x, w, bias, residual=r, lo=-50.0))
+    got = testing.conv_f32(row, x, w, bias, n_begin=32, n_end=64)
+    np.testing.assert_array_equal(
+        got[..., 32:64], testing.conv_f32("reference", x, w, bias)[..., 32:64], strict=True
+    )
+
+
+@pytest.mark.parametrize("row", ROWS)
 def test_residual_and_clamp(row):
     x, w, bias = case(5, 6, 37, 3, 3, 4)
     residual = np.random.default_rng(1).normal(0, 3, (5, 6, 37)).astype(np.float32)
