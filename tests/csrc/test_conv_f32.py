@@ -80,6 +80,9 @@ def test_windows(row, rows, cols, n, kh, kw, k, stride, dilation):
         (7, 7, 80, 3, 200, 200),  # sums in parts by taps
         (1, 1, 160, 1, 1100, 1100),  # one pixel, panels side by side
         (2, 5, 100, 2, 400, 400),
+        (1, 9, 96, 1, 1400, 1400),  # tiles of two sizes, for which panels are grouped differently
+        (1, 13, 96, 1, 1400, 1400),
+        (1, 19, 96, 1, 1400, 1400),
         (4, 9, 70, 1, 1024, 1024),  # pixels 4096 bytes apart
         (3, 7, 150, 1, 1024, 2048),
     ],
