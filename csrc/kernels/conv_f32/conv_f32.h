@@ -39,6 +39,7 @@ struct ConvF32Kernel {
   int n_block;  // n_begin is a multiple of it
   size_t (*packed_bytes)(int n, int taps, int k);
   void (*pack)(const float* w /* [n][taps][k] */, int n, int taps, int k, void* packed);
+  void (*pack_matrix)(const float* w /* [k][n] */, int n, int k, void* packed);  // the same for one tap
   void (*run)(const ConvF32Args&);
 };
 

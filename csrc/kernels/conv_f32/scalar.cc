@@ -50,7 +50,8 @@ void run(const ConvF32Args& a) {
 }  // namespace
 
 extern const ConvF32Kernel conv_f32__scalar;
-const ConvF32Kernel conv_f32__scalar = {"conv_f32_1x16__scalar", Isa::scalar,  kBlock,
-                                        packed_bytes<kBlock>,    pack<kBlock>, run};
+const ConvF32Kernel conv_f32__scalar = {
+    "conv_f32_1x16__scalar", Isa::scalar, kBlock, packed_bytes<kBlock>, pack<kBlock>,
+    pack_matrix<kBlock>,     run};
 
 }  // namespace pyruntime

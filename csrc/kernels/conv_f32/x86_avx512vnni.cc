@@ -3,7 +3,12 @@
 namespace pyruntime {
 
 extern const ConvF32Kernel conv_f32__avx512vnni;
-const ConvF32Kernel conv_f32__avx512vnni = {"conv_f32_14x32__avx512vnni", Isa::avx512vnni, 2 * kVector,
-                                            packed_bytes<kVector>,        pack<kVector>,   run};
+const ConvF32Kernel conv_f32__avx512vnni = {"conv_f32_14x32__avx512vnni",
+                                            Isa::avx512vnni,
+                                            2 * kVector,
+                                            packed_bytes<kVector>,
+                                            pack<kVector>,
+                                            pack_matrix<kVector>,
+                                            run};
 
 }  // namespace pyruntime

@@ -96,26 +96,24 @@ class FloatMatmul : public Matmul {
     const int64_t m = p.m, k = p.k, n = p.n;
     const size_t packed_bytes =
         (kernel.packed_bytes(static_cast<int>(n), 1, static_cast<int>(k)) + 63) / 64 * 64;
-    const size_t transposed_bytes = (static_cast<size_t>(n * k) * sizeof(float) + 63) / 64 * 64;
     const auto bias = std::make_shared<std::vector<float>>(n + 128, 0.0f);
 
     Step step;
     step.tasks = static_cast<int>(std::min<int64_t>(batches, 64));
     if (context.num_threads == 1) step.tasks = 1;
-    step.scratch_bytes = packed_bytes + transposed_bytes;
+    step.scratch_bytes = packed_bytes;
     step.kernel = kernel.name;
     step.isa = isa_name(kernel.isa);
     step.precision = "float32";
     const int tasks = step.tasks;
     step.run = [=, &kernel](const RunContext& run, int task, int thread) {
       char* packed = run.scratch_of(thread);
-      float* transposed = reinterpret_cast<float*>(packed + packed_bytes);
       static const int32_t kNoOffset = 0;
       for (int64_t i = batches * task / tasks; i < batches * (task + 1) / tasks; ++i) {
         int64_t index_a = 0, index_b = 0;
         parts.find(i, &index_a, &index_b);
-        transpose(run.at<const float>(b) + index_b * k * n, k, n, transposed);
-        kernel.pack(transposed, static_cast<int>(n), 1, static_cast<int>(k), packed);
+        kernel.pack_matrix(run.at<const float>(b) + index_b * k * n, static_cast<int>(n), static_cast<int>(k),
+                           packed);
         ConvF32Args args;
         args.x = run.at<const float>(a) + index_a * m * k;
         args.x_col_stride = k * static_cast<ptrdiff_t>(sizeof(float));
@@ -133,18 +131,6 @@ class FloatMatmul : public Matmul {
       }
     };
     return step;
-  }
-
- private:
-  static void transpose(const float* b, int64_t k, int64_t n, float* out) {
-    constexpr int64_t kTile = 16;
-    for (int64_t i0 = 0; i0 < k; i0 += kTile) {
-      for (int64_t j0 = 0; j0 < n; j0 += kTile) {
-        for (int64_t j = j0; j < std::min(n, j0 + kTile); ++j) {
-          for (int64_t i = i0; i < std::min(k, i0 + kTile); ++i) out[j * k + i] = b[i * n + j];
-        }
-      }
-    }
   }
 };
 
