@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from pyruntime.graph.dimensions import Dims, broadcast, ints_of, is_pending, normalize_axis
+from pyruntime.graph.dimensions import Dims, broadcast, reduced_axes
 from pyruntime.graph.nodes import get_int
 
 
@@ -47,13 +47,8 @@ def attention(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
 
 def reduce(node: ir.Node, shapes: list[Dims | None]) -> list[Dims | None]:
     data = shapes[0]
-    if data is None or is_pending(node, "axes", 1):
+    axes = None if data is None else reduced_axes(node, len(data))
+    if data is None or axes is None:
         return [None]
-    axes = ints_of(node, "axes", 1)
-    if not axes:
-        if get_int(node, "noop_with_empty_axes", 0):
-            return [data]
-        axes = list(range(len(data)))
-    axes = [normalize_axis(axis, len(data), node) for axis in axes]
     keep = get_int(node, "keepdims", 1)
     return [[1 if axis in axes else dim for axis, dim in enumerate(data) if keep or axis not in axes]]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from pyruntime.errors import ModelError
-from pyruntime.graph.nodes import get_ints, label
+from pyruntime.graph.nodes import get_int, get_ints, label
 from pyruntime.graph.shape_values import known_ints
 
 Dim = int | str
@@ -86,3 +86,16 @@ def product(values: Sequence[Dim]) -> Dim | None:
 def like_dim(node: ir.Node, shapes: list[Dims | None], axis: int, position: int) -> Dim:
     like = shapes[1] if len(shapes) > 1 else None
     return unknown(node, position) if like is None else like[axis]
+
+
+def reduced_axes(node: ir.Node, rank_: int) -> list[int] | None:
+    """Axes of a reduction, from the front, ascending; `[]` if it reduces nothing, None if not known yet.
+
+    Errors: ModelError if one is out of range.
+    """
+    if is_pending(node, "axes", 1):
+        return None
+    axes = ints_of(node, "axes", 1)
+    if not axes:
+        return [] if get_int(node, "noop_with_empty_axes", 0) else list(range(rank_))
+    return sorted(normalize_axis(axis, rank_, node) for axis in axes)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from pyruntime.errors import ModelError
 from pyruntime.graph.constants import constant, is_constant
+from pyruntime.graph.dimensions import reduced_axes
 from pyruntime.graph.nodes import (
     get_float,
     get_int,
@@ -93,13 +94,12 @@ def _unsqueeze(node: ir.Node) -> bool:
 
 def _reduce_mean(node: ir.Node) -> bool:
     size = rank(node.inputs[0])
-    if _is_dynamic(node, (1,)) or size is None:
+    axes = None if size is None else reduced_axes(node, size)
+    if size is None or axes is None:
         return False
-    axes = ints_of(node, "axes", 1)
-    if not axes and get_int(node, "noop_with_empty_axes", 0):
+    if not axes:
         replace_node(node, insert_before(node, "Identity", node.inputs[:1]).outputs[0])
         return True
-    axes = sorted(front_axes(node, axes or list(range(size)), size))
     keepdims = get_int(node, "keepdims", 1)
     if keepdims and size > 2 and axes == list(range(2, size)):
         replace_node(

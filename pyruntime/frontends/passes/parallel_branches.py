@@ -19,7 +19,7 @@ from pyruntime.graph.shapes import dims
 
 @dataclass(frozen=True)
 class _Branch:
-    """`weight [O, C/group, k...]` and `bias [O]` in float64, applied to x with these pads (begins, ends)."""
+    """float32 `weight [O, C/group, k...]` and `bias [O]`, applied to x with these pads (begins, ends)."""
 
     x: ir.Value
     weight: Array
@@ -49,8 +49,8 @@ def _merge(node: ir.Node, kept: ir.Value | None, other: ir.Value | None) -> bool
     within = _within(first, second, get_ints(conv, "dilations") or [])
     if within is None:
         return False
-    replace_constant_input(conv, 1, (first.weight + within).astype(np.float32))
-    replace_constant_input(conv, 2, (first.bias + second.bias).astype(np.float32), f"{conv.name}_bias")
+    replace_constant_input(conv, 1, first.weight + within)
+    replace_constant_input(conv, 2, first.bias + second.bias, f"{conv.name}_bias")
     replace_node(node, kept)
     return True
 
@@ -59,19 +59,13 @@ def _convolution(conv: ir.Node, reader: ir.Node) -> _Branch | None:
     """A float Conv that nothing but `reader` reads."""
     if conv.op_type != "Conv" or conv.domain != "" or sole_consumer(conv.outputs[0]) is not reader:
         return None
-    weight, x = constant(conv.inputs[1]), conv.inputs[0]
-    has_bias = len(conv.inputs) > 2 and conv.inputs[2] is not None
-    bias, pads = constant(conv.inputs[2]) if has_bias else None, get_ints(conv, "pads")
-    if (
-        x is None
-        or weight is None
-        or weight.dtype != np.float32
-        or (has_bias and bias is None)
-        or pads is None
-    ):
+    x, weight, pads = conv.inputs[0], constant(conv.inputs[1]), get_ints(conv, "pads")
+    if x is None or weight is None or weight.dtype != np.float32 or pads is None:
         return None
-    wide = np.zeros(len(weight)) if bias is None else bias.astype(np.float64)
-    return _Branch(x, weight.astype(np.float64), wide, tuple(pads))
+    bias: Array | None = np.zeros(len(weight), np.float32)
+    if len(conv.inputs) > 2 and conv.inputs[2] is not None:
+        bias = constant(conv.inputs[2])
+    return None if bias is None else _Branch(x, weight, bias, tuple(pads))
 
 
 def _second(conv: ir.Node, first: _Branch, other: ir.Value, reader: ir.Node) -> _Branch | None:
@@ -83,23 +77,20 @@ def _second(conv: ir.Node, first: _Branch, other: ir.Value, reader: ir.Node) -> 
     if second is None:
         return _scaled(conv, first, made_by, reader)
     one_tap = all(taps == 1 for taps in second.weight.shape[2:])
-    alike = [name for name in ("strides", "dilations", "group") if name != "dilations" or not one_tap]
-    if any(_setting(made_by, name) != _setting(conv, name) for name in alike):
-        return None
-    return second if second.weight.shape[:2] == first.weight.shape[:2] else None
-
-
-def _setting(conv: ir.Node, name: str) -> int | list[int] | None:
-    return get_int(conv, name, 1) if name == "group" else get_ints(conv, name)
+    for name in ("strides",) if one_tap else ("strides", "dilations"):
+        if get_ints(made_by, name) != get_ints(conv, name):
+            return None
+    same_groups = get_int(made_by, "group", 1) == get_int(conv, "group", 1)
+    return second if same_groups and second.weight.shape[:2] == first.weight.shape[:2] else None
 
 
 def _scaled(conv: ir.Node, first: _Branch, node: ir.Node, reader: ir.Node) -> _Branch | None:
     """`scale * x + shift` per channel, as a normalization without a convolution before it."""
     channels, per_group = first.weight.shape[:2]
     rank = first.weight.ndim
-    if any(stride != 1 for stride in get_ints(conv, "strides") or [2]):
+    if channels != per_group * get_int(conv, "group", 1) or set(get_ints(conv, "strides") or []) != {1}:
         return None
-    shift: Array | None = np.zeros(channels)
+    shift: Array | None = np.zeros(channels, np.float32)
     if node.op_type == "Add" and node.domain == "":
         value, shift = _operands(node, channels, rank)
         product = None if value is None or shift is None else value.producer()
@@ -109,10 +100,9 @@ def _scaled(conv: ir.Node, first: _Branch, node: ir.Node, reader: ir.Node) -> _B
     if node.op_type != "Mul" or node.domain != "" or sole_consumer(node.outputs[0]) is not reader:
         return None
     x, scale = _operands(node, channels, rank)
-    shape = dims(x)
-    if x is None or scale is None or shift is None or shape is None or shape[1] != channels:
+    if x is None or scale is None or shift is None:
         return None
-    weight = np.zeros((channels, per_group, *([1] * (rank - 2))))
+    weight = np.zeros((channels, per_group, *([1] * (rank - 2))), np.float32)
     index = np.arange(channels)
     weight[index, index % per_group] = scale.reshape(-1, *([1] * (rank - 2)))
     return _Branch(x, weight, shift, (0,) * (2 * (rank - 2)))
@@ -125,7 +115,7 @@ def _operands(node: ir.Node, channels: int, rank: int) -> tuple[ir.Value | None,
         if array is None or array.dtype != np.float32:
             continue
         if array.size == 1 or array.shape[-(rank - 1) :] == (channels, *([1] * (rank - 2))):
-            return value, np.broadcast_to(array.reshape(-1).astype(np.float64), (channels,))
+            return value, np.broadcast_to(array.reshape(-1), (channels,))
     return None, None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pyruntime.graph.constants import add_initializer
-from pyruntime.graph.dimensions import ints_of, is_pending, normalize_axis
+from pyruntime.graph.dimensions import Dims, reduced_axes
 from pyruntime.graph.nodes import get_int, insert_before, owner, replace_node, topological_nodes
 from pyruntime.graph.shapes import dims
 
@@ -28,25 +28,24 @@ def run(model: ir.Model) -> bool:
     return changed
 
 
-def _axes(node: ir.Node) -> list[int] | None:
-    """From the front, ascending; None if they or the rank are not known, or the input is not float32."""
+def _reduced(node: ir.Node) -> tuple[list[int], Dims] | None:
+    """Axes and shape of the input; None if they are not known, or it is not float32 or empty."""
     x, shape = node.inputs[0], dims(node.inputs[0])
-    if x is None or shape is None or x.dtype != ir.DataType.FLOAT or is_pending(node, "axes", 1):
+    if x is None or shape is None or 0 in shape or x.dtype != ir.DataType.FLOAT:
         return None
-    axes = ints_of(node, "axes", 1)
-    if not axes:
-        return [] if get_int(node, "noop_with_empty_axes", 0) else list(range(len(shape)))
-    return sorted(normalize_axis(axis, len(shape), node) for axis in axes)
+    axes = reduced_axes(node, len(shape))
+    return None if axes is None else (axes, shape)
 
 
 def _sum(node: ir.Node) -> bool:
-    axes, shape = _axes(node), dims(node.inputs[0])
-    if axes is None or shape is None:
+    found = _reduced(node)
+    if found is None:
         return False
-    sizes = [shape[axis] for axis in axes]
-    count = math.prod(size for size in sizes if isinstance(size, int))
-    if any(isinstance(size, str) for size in sizes) or 0 in shape:
+    axes, shape = found
+    sizes = [size for axis in axes if isinstance(size := shape[axis], int)]
+    if len(sizes) < len(axes):
         return False
+    count = math.prod(sizes)
     value = node.inputs[0]
     before = _BEFORE[node.op_type]
     if before:
@@ -67,12 +66,12 @@ def _sum(node: ir.Node) -> bool:
 
 
 def _maximum(node: ir.Node) -> bool:
-    axes, shape = _axes(node), dims(node.inputs[0])
-    if axes is None or shape is None or len(shape) < 3 or axes != list(range(2, len(shape))):
+    found = _reduced(node)
+    if found is None or len(found[1]) < 3 or found[0] != list(range(2, len(found[1]))):
         return False
     pooled = insert_before(node, "GlobalMaxPool", node.inputs[:1], name=node.name)
     value = pooled.outputs[0]
     if not get_int(node, "keepdims", 1):
-        value = insert_before(node, "Squeeze", [value], {"axes": axes}).outputs[0]
+        value = insert_before(node, "Squeeze", [value], {"axes": found[0]}).outputs[0]
     replace_node(node, value)
     return True
