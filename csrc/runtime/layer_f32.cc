@@ -12,7 +12,6 @@ namespace {
 
 constexpr int64_t kPixelBlock = 6;        // small, so that threads get as many; tiles of a task are alike
 constexpr int64_t kDepthwisePixels = 14;  // whole tiles of 7 pixels
-constexpr size_t kWeightsInL2 = 512 * 1024;
 
 // Estimated products per cycle of one core.
 double macs_per_cycle(Isa isa) { return isa == Isa::scalar ? 1.0 : isa == Isa::avx2 ? 12.0 : 24.0; }
@@ -77,9 +76,9 @@ Step F32Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid)
   const double cycles =
       static_cast<double>(pixels) * static_cast<double>(n * taps * k * groups) / macs_per_cycle(kernel.isa);
   const double input_bytes = static_cast<double>(pixels) * static_cast<double>(k * groups * 4);
-  const LayerSplit split =
-      split_layer(context, grid, groups, n, kernel.n_block, kPixelBlock,
-                  {cycles, static_cast<double>(packed->size()), input_bytes, packed->size() > kWeightsInL2});
+  const LayerSplit split = split_layer(
+      context, grid, groups, n, kernel.n_block, kPixelBlock,
+      {cycles, static_cast<double>(packed->size()), input_bytes, packed->size() > kConvF32WeightsInL2});
   const std::vector<int32_t> taps_table = tap_offsets(folded, grid);
   ConvF32Args base;
   base.x_row_stride = grid.x.row;

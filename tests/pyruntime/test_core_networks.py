@@ -229,6 +229,39 @@ def test_layers_large_enough_to_be_split(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pixels_that_would_share_a_set_of_the_cache(isa: str, threads: int) -> None:
+    """Pixels of 4096 bytes lie a line further apart than they are long, to every operator that meets them."""
+    b = Builder(6)
+    x = b.input("u8", ["N", 4, 3, 5], 0.25, 7)
+    wide = b.conv(x, 4, 4096, (1, 1))
+    deep = b.conv(wide, 4096, 4096, (3, 3), pads=(1, 1, 1, 1), groups=4096, residual=wide)
+    table = b.constant(b.rng.integers(0, 256, 256).astype(np.uint8))
+    joined = b.node("concat", [deep, b.node("lut", [wide, table], "u8", 0.5, 11)], "u8", 0.5, 11, axis=1)
+    pooled = b.node(
+        "max_pool",
+        [joined],
+        "u8",
+        0.5,
+        11,
+        kernel=[2, 2],
+        strides=[1, 1],
+        pads=[0, 1, 1, 0],
+        dilations=[1, 1],
+    )
+    real = b.node("dequantize", [b.conv(pooled, 8192, 1024, (1, 1))], "f32")
+    weights, bias = (
+        b.rng.normal(0, 0.001, shape).astype(np.float32) for shape in ((1024, 1024, 1, 1), (1024,))
+    )
+    settings = {"strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "groups": 1}
+    y = b.node("conv", [real, b.constant(weights), b.constant(bias), real], "f32", **settings)
+    y = b.node("unary", [b.node("add", [y, real], "f32")], "f32", function="relu")
+    program, feed = b.finish(y), b.feed(N=2)
+    check(program, feed, isa, threads)
+    check(b.finish(*(node.outputs[0] for node in b.program.nodes)), feed, isa, threads)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("channels", [80, 160, 192, 224, 400])
 def test_layers_split_along_channels(isa: str, channels: int) -> None:
     """Few pixels, many weights: tasks take ranges of output channels, which must not disturb each other."""

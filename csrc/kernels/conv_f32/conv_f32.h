@@ -17,6 +17,9 @@
 
 namespace pyruntime {
 
+// Weights beyond this are read once for as many pixels as suit the caches, not for every few.
+constexpr size_t kConvF32WeightsInL2 = 512 * 1024;
+
 struct ConvF32Args {
   const float* x = nullptr;
   ptrdiff_t x_row_stride = 0, x_col_stride = 0;

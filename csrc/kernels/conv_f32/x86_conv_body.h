@@ -26,7 +26,7 @@ constexpr int kMaxPanels = 8;
 constexpr int kMaxTiles = 16;  // of a chunk
 constexpr int kMaxParts = 32;
 constexpr int kMaxSums = kWide ? 28 : 12;  // vectors
-constexpr ptrdiff_t kWeightsInL2 = 512 * 1024, kInputsInL2 = 384 * 1024, kPartOfWeights = 128 * 1024;
+constexpr ptrdiff_t kInputsInL2 = 384 * 1024, kPartOfWeights = 128 * 1024;
 
 // Panels of a tile of `pixels` pixels: accumulators, weights and an input fit the registers.
 constexpr int panels_for(int pixels) {
@@ -336,7 +336,7 @@ void run(const ConvF32Args& a) {
   const int tiles = (total + most - 1) / most, small = total / tiles, larger = total % tiles;
   const ptrdiff_t weight_bytes = static_cast<ptrdiff_t>(a.n_end - a.n_begin) * a.taps * a.k * 4;
   const ptrdiff_t input_bytes = static_cast<ptrdiff_t>(most) * a.k * 4;
-  const bool fetch = weight_bytes > kWeightsInL2;
+  const bool fetch = static_cast<size_t>(weight_bytes) > kConvF32WeightsInL2;
   ptrdiff_t chunk = fetch ? kInputsInL2 / input_bytes : 1;
   chunk = chunk < 1 ? 1 : chunk > kMaxTiles ? kMaxTiles : chunk;
   const Parts parts = parts_of(a, panels_for(larger > 0 ? small + 1 : small), fetch);

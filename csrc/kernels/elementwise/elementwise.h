@@ -58,7 +58,7 @@ struct ElementwiseKernels {
 };
 
 // Beyond these exp is 0 or infinite. Not visible to its callers: of constants GCC 12 makes four comparisons
-// where two instructions do, a third of the time of exp.
+// where two instructions do, with which exp took 1.36 (AVX2) and 1.13 (AVX-512) of the time.
 extern const float kLeastExponent, kMostExponent;
 
 const ElementwiseKernels* elementwise_kernels(int* count);
