@@ -56,17 +56,6 @@ Tensor plain_tensor(DType dtype, const Shape& shape) {
   return {dtype, shape, contiguous_strides(shape), Halo()};
 }
 
-namespace {
-
-// Elements from one pixel to the next. Pixels a multiple of 4096 bytes apart would share one set of L1, which
-// has 8 lines: convolutions with as many channels took 1.3 times as long.
-int64_t pixel_pitch(DType dtype, int64_t channels) {
-  const int64_t item = static_cast<int64_t>(dtype_size(dtype));
-  return channels > 0 && channels * item % 4096 == 0 ? channels + 64 / item : channels;
-}
-
-}  // namespace
-
 Tensor channels_last_tensor(DType dtype, const Shape& shape, const Halo& halo) {
   Tensor t{dtype, shape, Strides(shape.size(), 1), halo};
   const size_t last = shape.size() - 1;
@@ -74,10 +63,9 @@ Tensor channels_last_tensor(DType dtype, const Shape& shape, const Halo& halo) {
   padded[last] += std::max(halo.left, halo.right);
   if (last == 3) padded[2] += std::max(halo.top, halo.bottom);
   element_count(padded);  // throws if the strides would not fit
-  const int64_t pitch = pixel_pitch(dtype, shape[1]);
   t.strides[1] = 1;
-  t.strides[last] = pitch;
-  const int64_t row = padded[last] * pitch;
+  t.strides[last] = shape[1];
+  const int64_t row = padded[last] * shape[1];
   if (last == 3) t.strides[2] = row;
   t.strides[0] = last == 3 ? row * padded[2] : row;
   return t;

@@ -230,8 +230,8 @@ def test_layers_large_enough_to_be_split(isa: str) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_pixels_that_would_share_a_set_of_the_cache(isa: str, threads: int) -> None:
-    """Pixels of 4096 bytes lie a line further apart than they are long, to every operator that meets them."""
+def test_wide_pixels(isa: str, threads: int) -> None:
+    """Pixels of 4096 bytes and more, as int8 and float, through every kind of operator that meets them."""
     b = Builder(6)
     x = b.input("u8", ["N", 4, 3, 5], 0.25, 7)
     wide = b.conv(x, 4, 4096, (1, 1))
