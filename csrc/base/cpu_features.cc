@@ -119,6 +119,12 @@ constexpr bool kBuiltAvx2 =
 #else
     false;
 #endif
+constexpr bool kBuiltAvxVnni =
+#ifdef PYRUNTIME_HAVE_AVXVNNI
+    true;
+#else
+    false;
+#endif
 constexpr bool kBuiltAvx512Vnni =
 #ifdef PYRUNTIME_HAVE_AVX512VNNI
     true;
@@ -142,7 +148,7 @@ constexpr bool kBuiltAmxInt8 =
 constexpr IsaRow kIsas[] = {
     {Isa::scalar, "scalar", true, nullptr},
     {Isa::avx2, "avx2", kBuiltAvx2, &CpuFeatures::avx2},
-    {Isa::avxvnni, "avxvnni", false, &CpuFeatures::avxvnni},
+    {Isa::avxvnni, "avxvnni", kBuiltAvxVnni, &CpuFeatures::avxvnni},
     {Isa::avx512vnni, "avx512vnni", kBuiltAvx512Vnni, &CpuFeatures::avx512vnni},
     {Isa::avx512vbmi, "avx512vnni", kBuiltAvx512Vbmi, &CpuFeatures::avx512vbmi},
     {Isa::amxint8, "amxint8", kBuiltAmxInt8, &CpuFeatures::amxint8},

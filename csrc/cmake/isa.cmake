@@ -4,8 +4,9 @@ set(PYRUNTIME_ISA_FILES scalar)
 set(PYRUNTIME_ISA_scalar_FLAGS "")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
-  list(APPEND PYRUNTIME_ISA_FILES x86_avx2 x86_avx512vnni x86_avx512vbmi x86_amxint8)
+  list(APPEND PYRUNTIME_ISA_FILES x86_avx2 x86_avxvnni x86_avx512vnni x86_avx512vbmi x86_amxint8)
   set(PYRUNTIME_ISA_x86_avx2_FLAGS -mavx2 -mfma -mf16c -mbmi -mbmi2)
+  set(PYRUNTIME_ISA_x86_avxvnni_FLAGS ${PYRUNTIME_ISA_x86_avx2_FLAGS} -mavxvnni)
   set(PYRUNTIME_ISA_x86_avx512vnni_FLAGS ${PYRUNTIME_ISA_x86_avx2_FLAGS} -mavx512f -mavx512bw -mavx512dq -mavx512vl
       -mavx512vnni -mprefer-vector-width=512)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
