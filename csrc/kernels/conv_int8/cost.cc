@@ -33,6 +33,18 @@ double winograd_tile_count(const ConvInt8Grid& grid) {
   return static_cast<double>(grid.images) * rows * round_up(static_cast<int>(grid.cols), 4) / 4.0;
 }
 
+// Of vectors of 8 sums. A position of a tile takes `product` for two input and 16 output channels, unless
+// weights come in more slowly; 16 channels of a tile take 143 to transform as inputs, 310 as outputs. There
+// are 8 times as many bytes of weights as in other rows: they count as read from memory, 4 bytes a cycle.
+double winograd_cost(const ConvInt8Weights& w, const ConvInt8Grid& grid, double product) {
+  const double tiles = winograd_tile_count(grid);
+  const double outputs = round_up(w.n, 16) / 16.0, inputs = round_up(w.k, 16) / 16.0;
+  const double blocks = std::ceil(tiles / conv_int8::winograd_tiles(w.k));
+  const double products = 36.0 * tiles * outputs * inputs * 8.0 * product;
+  const double stream = blocks * 2.5 * stream_cycles(36.0 * 2.0 * 256.0 * outputs * inputs);
+  return larger(products, stream) + tiles * (inputs * 143.0 + outputs * 310.0);
+}
+
 }  // namespace
 
 double cost_conv_int8_u8s8s32_1x1x1__scalar(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
@@ -59,17 +71,9 @@ double cost_conv_int8_u8s8s32_5x16x4__avx2(const ConvInt8Weights& w, double, con
 #endif
 
 #ifdef PYRUNTIME_HAVE_AVX2
-// Fitted to layers of 7x7 to 56x56 pixels and 64 to 512 channels, in the cycles of 5x16x4__avx2. A position
-// of a tile takes 1.45 for two input and 16 output channels, unless weights come in more slowly; 16 channels
-// of a tile take 143 to transform as inputs, 310 as outputs. There are 8 times as many bytes of weights as in
-// other rows: they count as read from memory, 4 bytes a cycle.
+// Fitted to layers of 7x7 to 56x56 pixels and 64 to 512 channels, in the cycles of 5x16x4__avx2.
 double cost_conv_int8_u8s8s32_winograd4x4__avx2(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
-  const double tiles = winograd_tile_count(grid);
-  const double outputs = round_up(w.n, 16) / 16.0, inputs = round_up(w.k, 16) / 16.0;
-  const double blocks = std::ceil(tiles / conv_int8::winograd_tiles(w.k));
-  const double products = 36.0 * tiles * outputs * inputs * 8.0 * 1.45;
-  const double stream = blocks * 2.5 * stream_cycles(36.0 * 2.0 * 256.0 * outputs * inputs);
-  return larger(products, stream) + tiles * (inputs * 143.0 + outputs * 310.0);
+  return winograd_cost(w, grid, 1.45);
 }
 #endif
 
@@ -105,6 +109,21 @@ double cost_conv_int8_u8s4s32_1x16x32__avx512vnni(const ConvInt8Weights& w, doub
   const double weights = round_up(w.n, 16) * w.taps * round_up(w.k, 32);
   const double products = weights / 128.0 * 4.0 + round_up(w.n, 16) * 0.5 + w.taps * round_up(w.k, 32) / 16.0;
   return static_cast<double>(grid.pixels()) * larger(products, stream_cycles(weights * kInt4Bytes));
+}
+
+// Two VPDPBUSD (32 MACs each) a cycle; 16 results take 2.5, a tile of up to 6 x 16 takes 5 more (Zen 5,
+// layers of 7x7 to 112x112 pixels).
+double cost_conv_int8_u8s8s32_6x16x4__avxvnni(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
+  const double pixels = static_cast<double>(grid.pixels()), tiles = std::ceil(pixels / 6.0);
+  const double outputs = round_up(w.n, 16), inputs = w.taps * round_up(w.k, 4), bytes = outputs * inputs;
+  const double products = pixels * bytes / 64.0 + outputs / 16.0 * (tiles * 5.0 + pixels * 2.5);
+  return larger(products, stream_cycles(bytes));
+}
+
+// In the cycles of 6x16x4__avxvnni, on the layers of winograd4x4__avx2.
+double cost_conv_int8_u8s8s32_winograd4x4__avxvnni(const ConvInt8Weights& w, double,
+                                                   const ConvInt8Grid& grid) {
+  return winograd_cost(w, grid, 1.0);
 }
 
 // Two VPDPBUSD (64 MACs each) a cycle, but L2 feeds no more than 40 bytes of weights a cycle; the epilogue
