@@ -200,6 +200,9 @@ void Int8Layer::consider(const PlanContext& context, const Packing& packing, con
     if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format)) continue;
     if (row.format == WeightFormat::int4 && !packing.fits_int4) continue;
     if (row.format == WeightFormat::winograd && !(packing.fits_winograd && grid.window)) continue;
+    // Of weights that stand in blocks, lists of blocks say the same in fewer bytes: 0.7 of the time.
+    const bool in_blocks = packing.blocks < 1.1 * packing.weights;
+    if (row.format == WeightFormat::bitmask && in_blocks && context.weight_format != row.format) continue;
     if (is_sparse(row.format) && packing.taps * ((packing.k + 3) / 4) > kMostSparseBlocks) continue;
     double cycles = row.cost(weights, density, grid) * static_cast<double>(packing.groups);
     if (is_forced(context.weight_format, row.format)) cycles *= 1e-9;

@@ -141,15 +141,16 @@ double cost_conv_int8_u8s8s32_14x32x4__avx512vnni(const ConvInt8Weights& w, doub
 
 // A VPDPWSSD (32 MACs) takes 0.6 cycles with all that belongs to it, a tile 180 for 32 channels of its
 // inputs, 200 for 16 of its outputs. Weights, 8 times as many bytes as in other rows, come in at 3.4 bytes a
-// cycle in whole networks (layers of 7x7 to 56x56 pixels). A row that gains less than a tenth is not worth
-// those bytes.
+// cycle in whole networks (layers of 7x7 to 56x56 pixels), for all blocks but the first from L3 or nearer. A
+// row that gains less than a tenth is not worth those bytes.
 double cost_conv_int8_u8s8s32_winograd4x4__avx512vnni(const ConvInt8Weights& w, double,
                                                       const ConvInt8Grid& grid) {
   const double tiles = winograd_tile_count(grid);
   const double outputs = round_up(w.n, 16) / 16.0, inputs = round_up(w.k, 16) / 16.0;
   const double blocks = std::ceil(tiles / conv_int8::winograd_l2_tiles(w.k));
   const double products = 36.0 * tiles * outputs * inputs * 8.0 * 0.6;
-  const double stream = blocks * 36.0 * 2.0 * 256.0 * outputs * inputs / 3.4;
+  const double bytes = 36.0 * 2.0 * 256.0 * outputs * inputs;
+  const double stream = bytes / 3.4 + (blocks - 1.0) * bytes / 10.0;
   return 1.1 * (larger(products, stream) + tiles * (round_up(w.k, 32) / 32.0 * 180.0 + outputs * 200.0));
 }
 
