@@ -35,7 +35,8 @@ ARROWS = {
     "lower": {"graph", "program", "validation"},
     "pack": {"_core", "minifloat", "program", "validation"},
     "reference": {"program"},
-    "session": {"_core", "pack", "program"},
+    "session": {"_core", "pack", "program", "tuning"},
+    "tuning": {"_core", "__version__"},
     "calibration_data": {"graph"},
     "summary": {"pack", "program"},
     "search": {
@@ -80,6 +81,7 @@ RUNTIME_MODULES = {
     "minifloat",
     "pack",
     "session",
+    "tuning",
     "reference",
 }
 
