@@ -37,6 +37,7 @@ ARROWS = {
     "reference": {"program"},
     "session": {"_core", "pack", "program", "tuning"},
     "tuning": {"_core", "__version__"},
+    "tune": {"_core", "program", "session", "tuning"},
     "calibration_data": {"graph"},
     "summary": {"pack", "program"},
     "search": {
