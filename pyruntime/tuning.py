@@ -95,7 +95,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[Machine, Choices]:
     try:
         machines = {}
         for entry in data["machines"]:
-            machine = Machine(entry["cpu"], entry["isa"], entry["threads"], entry["pyruntime"])
+            machine = _machine(entry)
             machines[machine] = _checked(entry["layers"])
             if machine.pyruntime == __version__:  # another version may have had other kernels
                 _core.check_tuning({s: c for s, c in machines[machine].items() if c is not None})
@@ -107,6 +107,14 @@ def read_file(path: str | os.PathLike[str]) -> dict[Machine, Choices]:
     except _core.CoreError as error:
         raise OptionError(f"tuning {name}: {error}; make it anew with `pyruntime tune`") from None
     return machines
+
+
+def _machine(entry: Mapping[str, Any]) -> Machine:
+    machine = Machine(entry["cpu"], entry["isa"], entry["threads"], entry["pyruntime"])
+    texts = (machine.cpu, machine.isa, machine.pyruntime)
+    if not all(isinstance(text, str) for text in texts) or type(machine.threads) is not int:
+        raise TypeError
+    return machine
 
 
 def _checked(layers: Mapping[str, Any]) -> Choices:

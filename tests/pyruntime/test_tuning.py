@@ -195,6 +195,14 @@ MACHINE = {"cpu": "x", "isa": "avx2", "threads": 1, "pyruntime": prt.__version__
             {
                 "format": "pyruntime tuning",
                 "version": 1,
+                "machines": [{**MACHINE, "threads": "1", "layers": {}}],
+            },
+            "damaged",
+        ),
+        (
+            {
+                "format": "pyruntime tuning",
+                "version": 1,
                 "machines": [{**MACHINE, "layers": {"a": "conv_int8_z80, plain"}}],
             },
             "this build has no kernel 'conv_int8_z80'",
