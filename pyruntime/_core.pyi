@@ -21,13 +21,16 @@ class Session:
         num_threads: int = 0,
         profiling: bool = False,
         weight_format: str = "auto",
+        tuning: dict[str, str] | None = None,
+        list_candidates: bool = False,
     ) -> None:
         """Arguments as in docs/format.md; constants are decoded, C-contiguous arrays; 8-bit weights of
         conv may also be channels-last.
 
         isa: cap, "" for the default. num_threads: 0 for every CPU it may use. weight_format: `auto`,
-        or which rows of conv_int8 may run (`dense`, `winograd`, `int4`, `block4`, `bitmask`). Raises
-        CoreError.
+        or which rows of conv_int8 may run (`dense`, `winograd`, `int4`, `block4`, `bitmask`). tuning:
+        choices of integer layers by signature. list_candidates: `tuning()` lists what else could run.
+        Raises CoreError.
         """
 
     def run(self, inputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
@@ -37,7 +40,17 @@ class Session:
         """As `run`, of a dict of exactly the inputs in shapes that ran before; None if it is not that."""
 
     def kernels(self) -> list[dict[str, Any]]:
-        """One dict per node of the newest plan: node, op, kernel, isa, precision, bytes (packed weights)."""
+        """One dict per node of the newest plan: node, op, kernel, isa, precision, bytes (packed weights),
+        tuned (chosen by the tuning).
+        """
+
+    def tuning(self) -> list[dict[str, Any]]:
+        """One dict per integer layer of the newest plan: node, signature, choice (`<row>, <packing>, <pixel
+        parts>x<channel parts>`), tuned. With list_candidates also rows, pairs of a choice without division
+        and its estimated cycles, best first, and divisions, choices that differ from `choice` in these.
+
+        Empty for sessions with neither `tuning` nor `list_candidates`.
+        """
 
     def profile(self) -> list[dict[str, Any]]:
         """Dicts of node, op, kernel, calls, microseconds, summed over all runs; they add up to the wall time.
@@ -57,7 +70,10 @@ def isa_report() -> list[dict[str, Any]]:
     """One dict per known instruction set: name, usable, reason."""
 
 def cpu_features() -> dict[str, Any]:
-    """What was detected of this CPU: a flag per instruction set, `amx_reason`, `brand`."""
+    """What was detected of this CPU: a flag per instruction set, `amx_reason`, `brand`, `model`."""
+
+def check_tuning(choices: dict[str, str]) -> None:
+    """Raises CoreError for a choice of a layer that this build cannot read, or whose kernel it lacks."""
 
 def registry() -> list[dict[str, Any]]:
     """One dict per kernel row of this build: family, name, isa, format (of weights, conv_int8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,18 @@ def inspect_file(
 
     Returns `file, file_bytes, isa, num_threads, inputs, outputs, layers, float_layers, total`; a layer has
     `name, op, weight_shape, output_shape, scheme, sparsity, dead_rows, bits, bytes, codec, kernel, isa,
-    precision`: sparsity is the share of weights that are zero, dead_rows the number of output channels whose
-    weights all are, bits what the scheme gives one weight, bytes what all constants of the layer occupy in
-    the file, precision what it is executed in.
+    precision, tuned`: sparsity is the share of weights that are zero, dead_rows the number of output channels
+    whose weights all are, bits what the scheme gives one weight, bytes what all constants of the layer occupy
+    in the file, precision what it is executed in, tuned whether `options.tuning` chose the kernel.
     """
     program, stored = _load(path)
     session = InferenceSession(program, options)
     kernels = {row["node"]: row for row in session.kernels()}
     layers = [_layer(program, node, kernels.get(node.name, {}), stored) for node in program.nodes]
     if reference is not None and data is not None:
-        _add_differences(layers, program, reference, data, options)
+        # Times do not matter there, and the reference has layers of its own.
+        plain = None if options is None else replace(options, tuning=None)
+        _add_differences(layers, program, reference, data, plain)
     weights = [layer for layer in layers if layer["weight_shape"]]
     parameters = sum(int(np.prod(layer["weight_shape"])) for layer in weights)
     zeros = sum(round(layer["sparsity"] * np.prod(layer["weight_shape"])) for layer in weights)
@@ -143,4 +146,5 @@ def _layer(
         "kernel": kernel.get("kernel", ""),
         "isa": kernel.get("isa", ""),
         "precision": kernel.get("precision", ""),
+        "tuned": kernel.get("tuned", False),
     }

@@ -19,6 +19,7 @@ from pyruntime import _core
 from pyruntime.errors import DataError, ModelError, OptionError
 from pyruntime.pack import read
 from pyruntime.program import Program
+from pyruntime.tuning import Machine, check_layers, read_choices, this_machine
 
 if TYPE_CHECKING:
     from pyruntime.compression import CompressedModel
@@ -47,11 +48,14 @@ class SessionOptions:
     isa: strongest instruction set allowed (see `available_isas`); None takes PYRUNTIME_ISA, else the best
     usable.
     enable_profiling: measure every node; read the times with `InferenceSession.profile`.
+    tuning: a file of `pyruntime tune`, whose choices of kernels and divisions go before those of the cost
+    models; answers stay the same. None: cost models alone.
     """
 
     num_threads: int | None = None
     isa: str | None = None
     enable_profiling: bool = False
+    tuning: str | os.PathLike[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,40 +73,31 @@ class InferenceSession:
 
     source: path or bytes of a `.pyrt` file, a `Program`, or what `pyruntime.compress` returns.
     Raises FileFormatError (not a packed file, or a damaged one), ModelError (the core cannot run it) and
-    OptionError (bad option or environment variable).
+    OptionError (bad option or environment variable, or a tuning that has nothing for this CPU, instruction
+    set and thread count, or for the layers of this model).
     """
 
     def __init__(self, source: Source, options: SessionOptions | None = None) -> None:
         options = options or SessionOptions()
         num_threads = resolve_num_threads(options.num_threads)
+        isa = resolve_isa(options.isa)
+        choices = None
+        if options.tuning is not None:
+            choices = read_choices(options.tuning, resolved_machine(isa, num_threads))
         program, self._label = _load(source, num_threads or _default_num_threads())
         self._profiling = options.enable_profiling
         self._inputs = [_node_arg(program, name) for name in program.inputs]
         self._outputs = [_node_arg(program, name) for name in program.outputs]
         self._input_names, self._output_names = list(program.inputs), list(program.outputs)
-        isa = resolve_isa(options.isa)
         try:
-            self._core = _core.Session(
-                {name: _value_dict(value) for name, value in program.values.items()},
-                _core_arrays(program),
-                [
-                    {
-                        "name": node.name,
-                        "op": node.op,
-                        "inputs": list(node.inputs),
-                        "outputs": list(node.outputs),
-                        "attributes": dict(node.attributes),
-                    }
-                    for node in program.nodes
-                ],
-                list(program.inputs),
-                list(program.outputs),
-                isa,
-                num_threads,
-                options.enable_profiling,
+            self._core = make_core(
+                program, isa, num_threads, profiling=options.enable_profiling, tuning=choices
             )
         except _core.CoreError as error:
             raise ModelError(f"{self._label}: {error}") from None
+        if options.tuning is not None and choices is not None:
+            signatures = [layer["signature"] for layer in self._core.tuning()]
+            check_layers(options.tuning, choices, signatures, self._label)
 
     @property
     def isa(self) -> str:
@@ -146,8 +141,8 @@ class InferenceSession:
         return results if output_names is None else [results[names.index(name)] for name in wanted]
 
     def kernels(self) -> list[dict[str, Any]]:
-        """What runs where: one dict per node with `node, op, kernel, isa, precision, bytes` (bytes of packed
-        weights).
+        """What runs where: one dict per node with `node, op, kernel, isa, precision, bytes` (of packed
+        weights) and `tuned` (chosen by `SessionOptions.tuning`).
         """
         return self._core.kernels()
 
@@ -170,6 +165,51 @@ class InferenceSession:
                 raise DataError(f"input {name!r} is missing; the model has {_quoted(names)}")
         symbols: dict[str, tuple[int, str]] = {}
         return [_check_input(argument, feed[argument.name], symbols) for argument in self._inputs]
+
+
+def make_core(
+    program: Program,
+    isa: str,
+    num_threads: int,
+    *,
+    profiling: bool = False,
+    tuning: Mapping[str, str | None] | None = None,
+    list_candidates: bool = False,
+) -> _core.Session:
+    """The core's session of a program. Raises _core.CoreError.
+
+    isa, num_threads: as `resolve_isa` and `resolve_num_threads` return them. tuning: see `read_choices`.
+    """
+    nodes = [
+        {
+            "name": node.name,
+            "op": node.op,
+            "inputs": list(node.inputs),
+            "outputs": list(node.outputs),
+            "attributes": dict(node.attributes),
+        }
+        for node in program.nodes
+    ]
+    choices = None
+    if tuning is not None:
+        choices = {signature: choice for signature, choice in tuning.items() if choice is not None}
+    return _core.Session(
+        {name: _value_dict(value) for name, value in program.values.items()},
+        _core_arrays(program),
+        nodes,
+        list(program.inputs),
+        list(program.outputs),
+        isa,
+        num_threads,
+        profiling,
+        tuning=choices,
+        list_candidates=list_candidates,
+    )
+
+
+def resolved_machine(isa: str, num_threads: int) -> Machine:
+    """What a tuning file calls this CPU; isa and num_threads as `resolve_...` return them."""
+    return this_machine(isa or available_isas()[-1], num_threads or _default_num_threads())
 
 
 def available_isas() -> list[str]:

@@ -35,7 +35,9 @@ ARROWS = {
     "lower": {"graph", "program", "validation"},
     "pack": {"_core", "minifloat", "program", "validation"},
     "reference": {"program"},
-    "session": {"_core", "pack", "program"},
+    "session": {"_core", "pack", "program", "tuning"},
+    "tuning": {"_core", "__version__"},
+    "tune": {"_core", "program", "session", "tuning"},
     "calibration_data": {"graph"},
     "summary": {"pack", "program"},
     "search": {
@@ -80,6 +82,7 @@ RUNTIME_MODULES = {
     "minifloat",
     "pack",
     "session",
+    "tuning",
     "reference",
 }
 

@@ -77,9 +77,19 @@ std::string brand_string() {
   return brand;
 }
 
+// The extended fields count for families from 15 on, the extended model for family 6 too.
+std::string model_string() {
+  const uint32_t signature = cpuid(1, 0).eax;
+  uint32_t family = signature >> 8 & 0xF, model = signature >> 4 & 0xF;
+  if (family == 6 || family == 15) model += (signature >> 16 & 0xF) << 4;
+  if (family == 15) family += signature >> 20 & 0xFF;
+  return "family " + std::to_string(family) + " model " + std::to_string(model);
+}
+
 CpuFeatures detect() {
   CpuFeatures f;
   f.brand = brand_string();
+  f.model = model_string();
   const uint32_t max_leaf = cpuid(0, 0).eax;
   if (max_leaf < 7) return f;
   const Leaf l1 = cpuid(1, 0), l7 = cpuid(7, 0);

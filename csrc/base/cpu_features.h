@@ -20,6 +20,7 @@ struct CpuFeatures {
   bool neoni8mm = false;
   std::string amx_reason;  // why amxint8 is false although the CPU has it; else empty
   std::string brand;       // CPUID brand string, may be empty
+  std::string model;       // "family 6 model 143", since virtual machines cut brands down to "AMD EPYC"
 };
 
 const CpuFeatures& cpu_features();  // detected once

@@ -42,6 +42,7 @@ py::dict features() {
   d["neoni8mm"] = f.neoni8mm;
   d["amx_reason"] = f.amx_reason;
   d["brand"] = f.brand;
+  d["model"] = f.model;
   return d;
 }
 

@@ -5,6 +5,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <map>
+#include <optional>
+
 #include "base/cpu_features.h"
 #include "bindings/bindings.h"
 
@@ -169,10 +172,21 @@ NodeSpec node_from(const py::handle& h) {
   return node;
 }
 
+using Choices = std::map<std::string, std::string>;
+
+std::shared_ptr<const Tuning> make_tuning(const std::optional<Choices>& choices, bool list_candidates) {
+  auto tuning = std::make_shared<Tuning>();
+  tuning->lists_candidates = list_candidates;
+  if (!choices) return tuning;
+  for (const auto& [signature, choice] : *choices) tuning->layers.emplace(signature, parse_choice(choice));
+  return tuning;
+}
+
 std::unique_ptr<Session> make_session(const py::dict& values, const py::dict& constants,
                                       const py::list& nodes, const py::list& inputs, const py::list& outputs,
                                       const std::string& isa, int num_threads, bool profiling,
-                                      const std::string& weight_format) {
+                                      const std::string& weight_format, const std::optional<Choices>& tuning,
+                                      bool list_candidates) {
   std::vector<Value> all;
   for (const auto& item : values) {
     const std::string name = text_of(item.first, "the name of a value");
@@ -200,6 +214,7 @@ std::unique_ptr<Session> make_session(const py::dict& values, const py::dict& co
   options.num_threads = num_threads;
   options.profiling = profiling;
   options.weight_format = weight_format;
+  if (tuning || list_candidates) options.tuning = make_tuning(tuning, list_candidates);
   const py::gil_scoped_release
       release;  // `arrays` outlives it, so that nothing of Python dies without the lock
   return std::make_unique<Session>(std::move(program), options);
@@ -290,6 +305,24 @@ py::list kernels(const Session& session) {
     d["isa"] = r.isa;
     d["precision"] = r.precision;
     d["bytes"] = r.bytes;
+    d["tuned"] = r.tuned;
+    rows.append(d);
+  }
+  return rows;
+}
+
+py::list tuning(const Session& session) {
+  py::list rows;
+  for (const TuningReport& r : session.tuning()) {
+    py::list candidates;
+    for (const LayerCandidate& c : r.layer->rows) candidates.append(py::make_tuple(c.choice, c.cycles));
+    py::dict d;
+    d["node"] = r.node;
+    d["signature"] = r.layer->signature;
+    d["choice"] = r.layer->choice;
+    d["tuned"] = r.layer->tuned;
+    d["rows"] = candidates;
+    d["divisions"] = r.layer->divisions;
     rows.append(d);
   }
   return rows;
@@ -312,16 +345,23 @@ py::list profile(const Session& session) {
 }  // namespace
 
 void bind_session(py::module_& m) {
+  m.def(
+      "check_tuning", [](const Choices& choices) { make_tuning(choices, false); }, py::arg("choices"),
+      "Raises CoreError for a choice that this build cannot read.");
   py::class_<Session>(m, "Session",
                       "A program ready to run. Immutable; run() may be called from several threads.")
       .def(py::init(&make_session), py::arg("values"), py::arg("constants"), py::arg("nodes"),
            py::arg("inputs"), py::arg("outputs"), py::arg("isa") = "", py::arg("num_threads") = 0,
-           py::arg("profiling") = false, py::arg("weight_format") = "auto")
+           py::arg("profiling") = false, py::arg("weight_format") = "auto", py::arg("tuning") = py::none(),
+           py::arg("list_candidates") = false)
       .def("run", &run, py::arg("inputs"),
            "Runs the program on C-contiguous arrays of the declared dtypes; returns new arrays.")
       .def("run_again", &run_again, py::arg("feed"),
            "As `run`, of a dict of exactly the inputs in shapes that ran before; None if it is not that.")
-      .def("kernels", &kernels, "What runs where: node, op, kernel, isa, precision, bytes of packed weights.")
+      .def("kernels", &kernels,
+           "What runs where: node, op, kernel, isa, precision, bytes of packed weights, tuned.")
+      .def("tuning", &tuning,
+           "Integer layers of a session with a tuning: node, signature, choice, tuned, rows, divisions.")
       .def(
           "profile", &profile,
           "Times summed over all runs: node, op, kernel, calls, microseconds. The rows sum to the wall time.")

@@ -32,20 +32,41 @@ class Int8Layer {
     double weights, blocks;  // fractions of nonzero weights and of nonzero blocks of 4 channels
     bool fits_int4, fits_winograd;
   };
-  struct Choice;
+  // A row on one packing.
+  struct Choice {
+    const ConvInt8Kernel* kernel = nullptr;
+    const Packing* packing = nullptr;
+    double cycles = 0.0;                         // of the whole layer
+    int64_t pixel_parts = 0, channel_parts = 0;  // 0: as costs say
+  };
   // `all` counts all weights in the order in which they stand in memory.
   Packing make_packing(int64_t merge, bool folded, const WeightCounts& all) const;
   const int8_t* in_memory(int64_t merge) const;  // the matrix, if the constant stands in its order, or null
   // [n][taps][k] of all merged groups: where the constant stands in that order, or made in `made`.
   const int8_t* matrix(int64_t merge, std::vector<int8_t>* made) const;
-  void consider(const PlanContext& context, const Packing& packing, const ConvInt8Grid& grid,
-                Choice* best) const;
+  std::vector<Choice> usable_rows(const PlanContext& context, const LayerGrid& grid) const;
+  // The cheapest one, or that of the tuning. `report`: of start_report().
+  Choice choose(const PlanContext& context, const std::vector<Choice>& usable,
+                const StepTuning* report) const;
+  // What a row of pixels, or rows of them, is cut into.
+  int64_t pixel_block(const Choice& choice, const LayerGrid& grid) const;
   LayerSplit split(const PlanContext& context, const Choice& choice, const LayerGrid& grid,
                    size_t packed_bytes) const;
   std::shared_ptr<const AlignedBuffer> pack(const PlanContext& context, const Choice& choice,
                                             std::vector<size_t>* group_offset) const;
   Step prepare_groups(const PlanContext& context, const LayerGrid& grid) const;
   Step prepare_depthwise(const PlanContext& context, const LayerGrid& grid) const;
+
+  // Signature, and whether the tuning knows it; null without a tuning.
+  std::shared_ptr<StepTuning> start_report(const PlanContext& context, const LayerGrid& grid) const;
+  // What the tuning says, or null.
+  static const LayerChoice* tuned_choice(const PlanContext& context, const StepTuning* report);
+  void report_choice(const PlanContext& context, const LayerGrid& grid, const Choice& choice,
+                     const LayerSplit& split, const std::vector<Choice>& usable, StepTuning* report) const;
+  static void report_split(LayerChoice choice, const LayerSplit& split, StepTuning* report);
+  static void report_divisions(LayerChoice choice, const std::vector<LayerSplit>& splits, StepTuning* report);
+  std::string signature(const PlanContext& context, const LayerGrid& grid) const;
+  [[noreturn]] void fail_tuned(const LayerChoice& wanted) const;
   struct Requant;
 
   NodeInfo info_;

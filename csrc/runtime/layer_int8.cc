@@ -160,58 +160,6 @@ Int8Layer::Packing Int8Layer::make_packing(int64_t merge, bool folded, const Wei
   return p;
 }
 
-namespace {
-
-// Whether a session that asks for `choice` wants this format first. Dense rows stand in where that has none.
-bool is_forced(std::optional<WeightFormat> choice, WeightFormat format) {
-  return choice == format && format != WeightFormat::dense;
-}
-
-bool is_allowed(std::optional<WeightFormat> choice, WeightFormat format) {
-  return !choice.has_value() || choice == format || format == WeightFormat::dense;
-}
-
-constexpr int64_t kMostSparseBlocks = 65536;  // of an output: lists number them in 16 bits
-
-bool is_sparse(WeightFormat format) {
-  return format == WeightFormat::block4 || format == WeightFormat::bitmask;
-}
-
-}  // namespace
-
-struct Int8Layer::Choice {
-  const ConvInt8Kernel* kernel = nullptr;
-  const Packing* packing = nullptr;
-  double cycles = 0.0;  // of the whole layer
-};
-
-// Considers all rows for one packing.
-void Int8Layer::consider(const PlanContext& context, const Packing& packing, const ConvInt8Grid& grid,
-                         Choice* best) const {
-  int count = 0;
-  const ConvInt8Kernel* rows = conv_int8_kernels(&count);
-  const ConvInt8Weights weights{in_memory(packing.merge), static_cast<int>(packing.n),
-                                static_cast<int>(packing.taps), static_cast<int>(packing.k)};
-  for (int i = 0; i < count; ++i) {
-    const ConvInt8Kernel& row = rows[i];
-    const double density = row.format == WeightFormat::block4    ? packing.blocks
-                           : row.format == WeightFormat::bitmask ? packing.weights
-                                                                 : 1.0;
-    if (!isa_covers(context.isa, row.isa) || !is_allowed(context.weight_format, row.format)) continue;
-    if (row.format == WeightFormat::int4 && !packing.fits_int4) continue;
-    if (row.format == WeightFormat::winograd && !(packing.fits_winograd && grid.window)) continue;
-    // Of weights that stand in blocks, lists of blocks say the same in fewer bytes: 0.7 of the time.
-    const bool in_blocks = packing.blocks < 1.1 * packing.weights;
-    if (row.format == WeightFormat::bitmask && in_blocks && context.weight_format != row.format) continue;
-    if (is_sparse(row.format) && packing.taps * ((packing.k + 3) / 4) > kMostSparseBlocks) continue;
-    double cycles = row.cost(weights, density, grid) * static_cast<double>(packing.groups);
-    if (is_forced(context.weight_format, row.format)) cycles *= 1e-9;
-    // Reading weights may take all the time, whatever the instructions: then the stronger ones.
-    const bool equal = best->kernel != nullptr && cycles == best->cycles && row.isa > best->kernel->isa;
-    if (best->kernel == nullptr || cycles < best->cycles || equal) *best = {&row, &packing, cycles};
-  }
-}
-
 // The packed weights of all merged groups, one after the other; group_offset receives where each starts.
 std::shared_ptr<const AlignedBuffer> Int8Layer::pack(const PlanContext& context, const Choice& choice,
                                                      std::vector<size_t>* group_offset) const {
@@ -240,16 +188,24 @@ std::shared_ptr<const AlignedBuffer> Int8Layer::pack(const PlanContext& context,
   return packed;
 }
 
+int64_t Int8Layer::pixel_block(const Choice& choice, const LayerGrid& grid) const {
+  const ConvInt8Kernel& kernel = *choice.kernel;
+  return grid.rows > 1 && kernel.format != WeightFormat::winograd ? 1 : kernel.pixel_block;
+}
+
 LayerSplit Int8Layer::split(const PlanContext& context, const Choice& choice, const LayerGrid& grid,
                             size_t packed_bytes) const {
   const ConvInt8Kernel& kernel = *choice.kernel;
   const Packing& p = *choice.packing;
+  const int64_t pixel_block = this->pixel_block(choice, grid);
+  if (choice.pixel_parts > 0)
+    return split_into(grid, p.groups, p.n, kernel.n_block, pixel_block, choice.pixel_parts,
+                      choice.channel_parts);
   const int tasks = tasks_for_cycles(choice.cycles, context.num_threads);
   constexpr int64_t kStrip = 16;  // pixels: sparse rows that take more transpose the inputs of each task
   const bool strips = kernel.format == WeightFormat::block4 && grid.pixels() >= kStrip;
   if (kernel.format == WeightFormat::winograd || strips) {
     const bool window = grid.is_window();
-    const int64_t pixel_block = strips && grid.rows > 1 ? 1 : kernel.pixel_block;
     const int threads = tasks == 1 ? 1 : context.num_threads;
     const auto cycles = [&](int64_t rows, int64_t cols, int64_t n) {
       const ConvInt8Weights piece{nullptr, static_cast<int>(n), static_cast<int>(p.taps),
@@ -262,19 +218,14 @@ LayerSplit Int8Layer::split(const PlanContext& context, const Choice& choice, co
   }
   const double input_bytes =
       static_cast<double>(grid.pixels()) * static_cast<double>(shape_.k * shape_.groups);
-  return split_layer(context, grid, p.groups, p.n, kernel.n_block, kernel.pixel_block,
+  return split_layer(context, grid, p.groups, p.n, kernel.n_block, pixel_block,
                      {choice.cycles, static_cast<double>(packed_bytes), input_bytes});
 }
 
 Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid) const {
-  ConvInt8Grid pixels{grid.images, grid.rows, grid.cols, false};
-  pixels.window = grid.is_window();
-  Choice choice;
-  for (const Packing& p : packings_) {
-    if (!p.folded || taps_fold(shape_, grid, 1)) consider(context, p, pixels, &choice);
-  }
-  if (choice.kernel == nullptr)
-    throw Error(std::string("no conv_int8 kernel is usable under ISA ") + isa_name(context.isa));
+  const std::shared_ptr<StepTuning> tuning = start_report(context, grid);
+  const std::vector<Choice> usable = usable_rows(context, grid);
+  const Choice choice = choose(context, usable, tuning.get());
   const ConvInt8Kernel& kernel = *choice.kernel;
   const Packing& packing = *choice.packing;
   const int64_t n = packing.n, k = packing.k / (packing.folded ? shape_.kw : 1);  // channels per group
@@ -308,6 +259,8 @@ Step Int8Layer::prepare_groups(const PlanContext& context, const LayerGrid& grid
     step.precision += std::string(" (") + weight_format_name(kernel.format) + ")";
   step.weight_bytes = group_offset.back();
   step.scratch_bytes = kernel.scratch_bytes(base);
+  if (tuning != nullptr) report_choice(context, grid, choice, split, usable, tuning.get());
+  step.tuning = tuning;
   const Operand x = context.inputs[0], y = context.output;
   const Operand residual = grid.has_residual ? context.inputs[4] : Operand();
   const TableEpilogue epilogue(context, grid.y);

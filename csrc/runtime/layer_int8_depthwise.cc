@@ -4,9 +4,16 @@
 #include "runtime/table_epilogue.h"
 
 namespace pyruntime {
+namespace {
+
+constexpr int64_t kLine = 64;            // channels
+constexpr int64_t kDepthwisePixels = 8;  // a row of pixels is cut into pieces of at least so many
+
+int64_t depthwise_block(const LayerGrid& grid) { return grid.rows > 1 ? 1 : kDepthwisePixels; }
+
+}  // namespace
 
 Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& grid) const {
-  constexpr int64_t kDepthwisePixels = 8;  // a row of pixels is cut into pieces of at least so many
   int count = 0;
   const DepthwiseInt8Kernel* rows = depthwise_int8_kernels(&count);
   const int kh = static_cast<int>(shape_.kh), kw = static_cast<int>(shape_.kw);
@@ -22,8 +29,14 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
   const double per_cycle = kernel.isa == Isa::scalar ? 1.0 : 16.0;
   const double cycles = static_cast<double>(grid.pixels() * shape_.taps() * channels) / per_cycle;
   const double input_bytes = static_cast<double>(grid.pixels() * channels);
+  const std::shared_ptr<StepTuning> tuning = start_report(context, grid);
+  const LayerChoice* wanted = tuned_choice(context, tuning.get());
+  if (wanted != nullptr && wanted->kernel != kernel.name) fail_tuned(*wanted);
   const LayerSplit split =
-      split_layer(context, grid, 1, channels, 64, kDepthwisePixels, {cycles, 0.0, input_bytes});
+      wanted != nullptr && wanted->pixel_parts > 0
+          ? split_into(grid, 1, channels, kLine, depthwise_block(grid), wanted->pixel_parts,
+                       wanted->channel_parts)
+          : split_layer(context, grid, 1, channels, kLine, kDepthwisePixels, {cycles, 0.0, input_bytes});
   DepthwiseInt8Args base;
   base.x_row_stride = grid.x.row;
   base.x_col_stride = grid.x.col;
@@ -45,6 +58,18 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
   step.isa = isa_name(kernel.isa);
   step.precision = "int8";
   step.weight_bytes = packed->size();
+  if (tuning != nullptr) {
+    const LayerChoice choice{kernel.name};
+    report_split(choice, split, tuning.get());
+    if (context.tuning->lists_candidates) {
+      tuning->rows.push_back({choice_text(choice), cycles});
+      report_divisions(
+          choice,
+          split_candidates(grid, 1, channels, kLine, depthwise_block(grid), cycles, context.num_threads),
+          tuning.get());
+    }
+  }
+  step.tuning = tuning;
   const Operand x = context.inputs[0], y = context.output;
   const Operand residual = grid.has_residual ? context.inputs[4] : Operand();
   const TableEpilogue epilogue(context, grid.y);

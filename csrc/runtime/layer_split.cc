@@ -13,6 +13,9 @@ bool images_merge(const GridStrides& s, int64_t rows) { return s.image == s.row 
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Blocks of channels that fill cache lines of bytes, so that two threads do not write to one line.
+int64_t whole_lines(int64_t n_block) { return n_block < 64 ? 64 / n_block * n_block : n_block; }
+
 }  // namespace
 
 void LayerGrid::collapse() {
@@ -60,47 +63,39 @@ LayerPiece LayerSplit::piece(int task) const {
   return p;
 }
 
-namespace {
-
-// Blocks of channels that fill cache lines of bytes, so that two threads do not write to one line.
-int64_t whole_lines(int64_t n_block) { return n_block < 64 ? 64 / n_block * n_block : n_block; }
-
-// Aims at `want` tasks, and prefers channels to pixels or pixels to channels.
-LayerSplit divide(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
-                  int want, bool split_channels) {
+LayerSplit split_into(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
+                      int64_t pixel_parts, int64_t channel_parts) {
   LayerSplit s;
   s.groups = groups;
   s.images = grid.images;
   s.rows = s.row_size = grid.rows;
   s.cols = s.col_size = grid.cols;
-  s.n = s.n_size = n;
-  int64_t missing = ceil_div(want, groups * grid.images);
-  auto cut_channels = [&] {
-    const int64_t granule = whole_lines(n_block);
-    const int64_t blocks = ceil_div(n, granule);
-    s.n_size = ceil_div(blocks, std::min(missing, blocks)) * granule;
-    s.n_parts = ceil_div(n, s.n_size);
-    missing = ceil_div(missing, s.n_parts);
-  };
-  auto cut_pixels = [&] {
-    if (grid.rows > 1) {
-      s.row_parts = std::min(missing, grid.rows);
-      s.row_size = ceil_div(grid.rows, s.row_parts);
-      missing = ceil_div(missing, s.row_parts);
-    } else if (grid.cols > pixel_block) {
-      const int64_t blocks = ceil_div(grid.cols, pixel_block);
-      s.col_block = pixel_block;
-      s.col_parts = std::min(missing, blocks);
-      s.col_size = std::min(grid.cols, ceil_div(blocks, s.col_parts) * pixel_block);
-      missing = ceil_div(missing, s.col_parts);
-    }
-  };
-  if (split_channels) cut_channels();
-  if (missing > 1) cut_pixels();
-  if (missing > 1 && !split_channels) cut_channels();
-  if (groups * s.images > std::numeric_limits<int>::max() / (s.row_parts * s.col_parts * s.n_parts))
+  s.n = n;
+  const bool by_rows = grid.rows > 1;
+  const int64_t length = by_rows ? grid.rows : grid.cols, blocks = ceil_div(length, pixel_block);
+  const int64_t parts = std::min(pixel_parts, blocks);
+  (by_rows ? s.row_block : s.col_block) = pixel_block;
+  (by_rows ? s.row_parts : s.col_parts) = parts;
+  (by_rows ? s.row_size : s.col_size) = std::min(length, ceil_div(blocks, parts) * pixel_block);
+  const int64_t lines = whole_lines(n_block), channel_blocks = ceil_div(n, lines);
+  s.n_size = std::min(n, ceil_div(channel_blocks, std::min(channel_parts, channel_blocks)) * lines);
+  s.n_parts = ceil_div(n, s.n_size);
+  if (groups * s.images > std::numeric_limits<int>::max() / (parts * s.n_parts))
     throw Error("a layer of " + std::to_string(s.images) + " images is more than one run can take");
   return s;
+}
+
+namespace {
+
+// Aims at `want` tasks, and prefers channels to pixels or pixels to channels.
+LayerSplit divide(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
+                  int64_t want, bool split_channels) {
+  const int64_t missing = ceil_div(want, groups * grid.images);
+  const LayerSplit first = split_channels ? split_into(grid, groups, n, n_block, pixel_block, 1, missing)
+                                          : split_into(grid, groups, n, n_block, pixel_block, missing, 1);
+  const int64_t rest = ceil_div(missing, first.pixel_parts() * first.n_parts);
+  return split_channels ? split_into(grid, groups, n, n_block, pixel_block, rest, first.n_parts)
+                        : split_into(grid, groups, n, n_block, pixel_block, first.pixel_parts(), rest);
 }
 
 // Of one core of a Cascade Lake: what comes from L3 while a network runs, or from memory where its weights
@@ -127,6 +122,7 @@ double fetch_cycles(double input_bytes, int threads) {
 LayerSplit split_layer(const PlanContext& context, const LayerGrid& grid, int64_t groups, int64_t n,
                        int64_t n_block, int64_t pixel_block, const LayerWork& work) {
   const int threads = context.num_threads, want = tasks_for_cycles(work.cycles, threads);
+  if (grid.rows > 1) pixel_block = 1;  // rows are cut one by one
   const auto cycles = [&](const LayerSplit& s) {
     // Threads take neighbouring tasks, so of channels that are divided each reads its own weights. Tasks of
     // pixels read all of them, where L2 does not hold them every time.
@@ -155,24 +151,13 @@ LayerSplit split_layer(const PlanContext& context, const LayerGrid& grid, int64_
 LayerSplit split_tiles(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
                        int threads,
                        const std::function<double(int64_t rows, int64_t cols, int64_t n)>& cycles) {
-  const int64_t channels = whole_lines(n_block), channel_blocks = ceil_div(n, channels);
-  const bool by_rows = grid.rows > 1;
-  const int64_t blocks = ceil_div(by_rows ? grid.rows : grid.cols, pixel_block);
-  LayerSplit s, best;
-  s.groups = groups;
-  s.images = grid.images;
-  s.rows = s.row_size = grid.rows;
-  s.cols = s.col_size = grid.cols;
-  s.n = n;
-  (by_rows ? s.row_block : s.col_block) = pixel_block;
+  const int64_t channel_blocks = ceil_div(n, whole_lines(n_block));
+  const int64_t blocks = ceil_div(grid.rows > 1 ? grid.rows : grid.cols, pixel_block);
+  LayerSplit best;
   double least = std::numeric_limits<double>::infinity();
   for (int64_t parts = 1; parts <= std::min<int64_t>(blocks, 4 * threads); ++parts) {
-    (by_rows ? s.row_parts : s.col_parts) = parts;
-    int64_t& size = by_rows ? s.row_size : s.col_size;
-    size = std::min(by_rows ? grid.rows : grid.cols, ceil_div(blocks, parts) * pixel_block);
     for (int64_t n_parts = 1; n_parts <= std::min<int64_t>(channel_blocks, threads); ++n_parts) {
-      s.n_size = std::min(n, ceil_div(channel_blocks, n_parts) * channels);
-      s.n_parts = ceil_div(n, s.n_size);
+      const LayerSplit s = split_into(grid, groups, n, n_block, pixel_block, parts, n_parts);
       const double rounds = static_cast<double>(ceil_div(s.tasks(), threads));
       const double time = rounds * cycles(s.row_size, s.col_size, s.n_size);
       if (time >= least) continue;
@@ -181,6 +166,26 @@ LayerSplit split_tiles(const LayerGrid& grid, int64_t groups, int64_t n, int64_t
     }
   }
   return best;
+}
+
+std::vector<LayerSplit> split_candidates(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block,
+                                         int64_t pixel_block, double cycles, int threads) {
+  constexpr double kShort = 100e3;  // cycles, about 30 us: a hand-over takes 0.4 us, waking a worker 10
+  std::vector<LayerSplit> found;
+  const auto add = [&](int64_t tasks, bool by_channels) {
+    const LayerSplit s = divide(grid, groups, n, n_block, pixel_block, tasks, by_channels);
+    const auto same = [&](const LayerSplit& other) {
+      return other.pixel_parts() == s.pixel_parts() && other.n_parts == s.n_parts;
+    };
+    if (std::none_of(found.begin(), found.end(), same)) found.push_back(s);
+  };
+  if (cycles < kShort || threads == 1) add(1, false);
+  for (const int64_t tasks : {threads, 2 * threads, 4 * threads}) {
+    if (threads == 1) break;
+    add(tasks, false);
+    add(tasks, true);
+  }
+  return found;
 }
 
 }  // namespace pyruntime

@@ -37,9 +37,16 @@ struct LayerSplit {
   int64_t groups = 1, images = 1, rows = 1, cols = 0, n = 0;
   int64_t row_parts = 1, row_size = 1, row_block = 1, col_parts = 1, col_size = 0, col_block = 1, n_parts = 1,
           n_size = 0;
+  int64_t pixel_parts() const { return row_parts * col_parts; }
   int tasks() const { return static_cast<int>(groups * images * row_parts * col_parts * n_parts); }
   LayerPiece piece(int task) const;
 };
+
+// Cuts the rows of every image (its columns where there is one row) into `pixel_parts` parts of whole
+// `pixel_block`s, and the channels of every group into `channel_parts` parts of whole cache lines; into fewer
+// where there are not so many.
+LayerSplit split_into(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block, int64_t pixel_block,
+                      int64_t pixel_parts, int64_t channel_parts);
 
 // What a layer takes, whichever way it is divided.
 struct LayerWork {
@@ -53,6 +60,11 @@ struct LayerWork {
 // channels, `pixel_block` that of the pixels of a single row.
 LayerSplit split_layer(const PlanContext& context, const LayerGrid& grid, int64_t groups, int64_t n,
                        int64_t n_block, int64_t pixel_block, const LayerWork& work);
+
+// Divisions that differ, worth a measurement: one task where the layer is short, else one, two and four for
+// every thread, by pixels and by channels.
+std::vector<LayerSplit> split_candidates(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_block,
+                                         int64_t pixel_block, double cycles, int threads);
 
 // Cycles to read inputs of so many bytes in all that `threads` threads have written, each to its own cache.
 double fetch_cycles(double input_bytes, int threads);

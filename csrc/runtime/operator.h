@@ -12,6 +12,7 @@
 #include "base/isa.h"
 #include "kernels/conv_int8/conv_int8.h"
 #include "runtime/program.h"
+#include "runtime/tuning.h"
 #include "runtime/weight_cache.h"
 
 namespace pyruntime {
@@ -64,8 +65,9 @@ struct Step {
   size_t scratch_bytes = 0;  // per thread
   std::string kernel;        // row of a kernels.inc, or "runtime:<op>"
   std::string isa = "scalar";
-  std::string precision;    // "int8", "float32", "int8 (block4)", ...
-  size_t weight_bytes = 0;  // packed weights
+  std::string precision;                     // "int8", "float32", "int8 (block4)", ...
+  size_t weight_bytes = 0;                   // packed weights
+  std::shared_ptr<const StepTuning> tuning;  // of integer layers where the context has a Tuning
 };
 
 using Table = std::array<uint8_t, 256>;
@@ -82,6 +84,7 @@ struct PlanContext {
   int num_threads = 1;
   double program_weight_bytes = 0;            // of all layers
   std::optional<WeightFormat> weight_format;  // none: the plan chooses
+  const Tuning* tuning = nullptr;             // null: costs alone choose
   WeightCache* cache = nullptr;
   const Table* table = nullptr;  // applied to every output byte; only for operators with applies_table()
   // Only for operators with normalizes(): `addends` are added up for input 0, and the output is written to

@@ -13,6 +13,7 @@ struct PlanOptions {
   Isa isa = Isa::scalar;
   int num_threads = 1;
   std::optional<WeightFormat> weight_format;
+  std::shared_ptr<const Tuning> tuning;
 };
 
 struct PlanStep {

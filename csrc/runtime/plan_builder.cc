@@ -106,6 +106,7 @@ void PlanBuilder::add_node(int index) {
   context.num_threads = options_.num_threads;
   context.program_weight_bytes = weight_bytes_;
   context.weight_format = options_.weight_format;
+  context.tuning = options_.tuning.get();
   context.cache = cache_;
   if (context.output.t.count() == 0) {
     add_idle_step(index, value, "runtime:empty");

@@ -37,6 +37,7 @@ Session::Session(Program program, const SessionOptions& options)
   plan_options_.isa = resolve_isa(options.isa);
   plan_options_.num_threads = pool_->num_threads();
   plan_options_.weight_format = parse_weight_format(options.weight_format);
+  plan_options_.tuning = options.tuning;
   operators_.resize(program_->nodes.size());
   for_each_node(*program_, *pool_, [&](int i) { operators_[i] = make_operator(NodeInfo(*program_, i)); });
   for (const Node& node : program_->nodes) node_times_.push_back({node.name, node.op, "", 0, 0});
@@ -157,7 +158,19 @@ std::vector<KernelReport> Session::kernels() const {
   for (const PlanStep& s : newest_->steps()) {
     if (s.node < 0) continue;
     const Node& node = program_->nodes[s.node];
-    rows.push_back({node.name, node.op, s.step.kernel, s.step.isa, s.step.precision, s.step.weight_bytes});
+    const bool tuned = s.step.tuning != nullptr && s.step.tuning->tuned;
+    rows.push_back(
+        {node.name, node.op, s.step.kernel, s.step.isa, s.step.precision, s.step.weight_bytes, tuned});
+  }
+  return rows;
+}
+
+std::vector<TuningReport> Session::tuning() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<TuningReport> rows;
+  if (!newest_) return rows;
+  for (const PlanStep& s : newest_->steps()) {
+    if (s.step.tuning != nullptr) rows.push_back({program_->nodes[s.node].name, s.step.tuning});
   }
   return rows;
 }

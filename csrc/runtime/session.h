@@ -15,11 +15,19 @@ struct SessionOptions {
   bool profiling = false;
   std::string weight_format =
       "auto";  // auto, dense, winograd, int4, block4, bitmask: which conv_int8 rows may run
+  std::shared_ptr<const Tuning> tuning;  // null: costs alone choose
 };
 
 struct KernelReport {
   std::string node, op, kernel, isa, precision;
-  size_t bytes = 0;  // packed weights
+  size_t bytes = 0;    // packed weights
+  bool tuned = false;  // chosen by the Tuning of the session
+};
+
+// An integer layer of a session with a Tuning.
+struct TuningReport {
+  std::string node;
+  std::shared_ptr<const StepTuning> layer;
 };
 
 struct ProfileReport {
@@ -43,6 +51,7 @@ class Session {
   void run(const Plan& plan, const void* const* inputs, void* const* outputs);
 
   std::vector<KernelReport> kernels() const;   // of the newest plan
+  std::vector<TuningReport> tuning() const;    // of the newest plan
   std::vector<ProfileReport> profile() const;  // rows sum to the wall time of all runs
 
  private:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -75,14 +76,16 @@ def measure(
     *,
     threads: int,
     isa: str | None,
+    tuning: str | os.PathLike[str] | None = None,
     rounds: int = 10,
     seconds: float = 0.2,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Times all entrants in turns; returns the rows, in order, ratios against the first entrant.
 
-    feed: the input all of them get. folder: an empty directory for scratch files. seconds: length of one turn
-    (at least three runs). rounds: 0 checks only, and returns no rows. Raises ModelError if a runtime cannot
+    feed: the input all of them get. folder: an empty directory for scratch files. tuning: a file of
+    `pyruntime tune`, for our own sessions. seconds: length of one turn (at least three runs). rounds: 0
+    checks only, and returns no rows. Raises ModelError if a runtime cannot
     run its file, or if two of a group disagree.
     """
     np.savez(folder / "inputs.npz", **cast(dict[str, Any], feed))
@@ -95,6 +98,7 @@ def measure(
                 "file": entrant.file,
                 "threads": threads,
                 "isa": isa,
+                "tuning": None if tuning is None else os.fspath(tuning),
             }
             ask({**request, "inputs": str(folder / "inputs.npz")})
         outputs = []

@@ -51,20 +51,33 @@ def float_precision(runtime: str) -> str:
     return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"
 
 
-def load(runtime: str, path: str, threads: int, isa: str | None, shapes: dict[str, list[int]]) -> Runner:
-    """A function that runs the model at `path` with `threads` threads on inputs of these shapes."""
-    return _LOADERS[runtime](path, threads, isa, shapes)
+def load(
+    runtime: str,
+    path: str,
+    threads: int,
+    isa: str | None,
+    shapes: dict[str, list[int]],
+    tuning: str | None = None,
+) -> Runner:
+    """A function that runs the model at `path` with `threads` threads on inputs of these shapes.
+
+    isa, tuning: options of our own sessions.
+    """
+    if runtime == "pyruntime":
+        return _pyruntime(path, threads, isa, tuning)
+    return _PEER_LOADERS[runtime](path, threads, shapes)
 
 
-def _pyruntime(path: str, threads: int, isa: str | None, shapes: dict[str, list[int]]) -> Runner:
+def _pyruntime(path: str, threads: int, isa: str | None, tuning: str | None) -> Runner:
     from pyruntime.loading import load_program
     from pyruntime.session import InferenceSession, SessionOptions
 
-    session = InferenceSession(load_program(path), SessionOptions(num_threads=threads, isa=isa))
+    options = SessionOptions(num_threads=threads, isa=isa, tuning=tuning)
+    session = InferenceSession(load_program(path), options)
     return lambda feed: session.run(None, feed)
 
 
-def _onnxruntime(path: str, threads: int, isa: str | None, shapes: dict[str, list[int]]) -> Runner:
+def _onnxruntime(path: str, threads: int, shapes: dict[str, list[int]]) -> Runner:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -76,7 +89,7 @@ def _onnxruntime(path: str, threads: int, isa: str | None, shapes: dict[str, lis
     return lambda feed: [np.asarray(output) for output in session.run(None, feed)]
 
 
-def _openvino(path: str, threads: int, isa: str | None, shapes: dict[str, list[int]]) -> Runner:
+def _openvino(path: str, threads: int, shapes: dict[str, list[int]]) -> Runner:
     import openvino as ov
 
     core = ov.Core()
@@ -93,8 +106,7 @@ def _openvino(path: str, threads: int, isa: str | None, shapes: dict[str, list[i
     return run
 
 
-_LOADERS: dict[str, Callable[[str, int, str | None, dict[str, list[int]]], Runner]] = {
-    "pyruntime": _pyruntime,
+_PEER_LOADERS: dict[str, Callable[[str, int, dict[str, list[int]]], Runner]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
 }

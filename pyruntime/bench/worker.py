@@ -1,6 +1,6 @@
 """One runtime in a process of its own: JSON lines in on stdin, JSON lines out on stdout.
 
-    {"do": "load", "runtime", "file", "threads", "isa", "inputs": "x.npz"}  -> {"ok": true}
+    {"do": "load", "runtime", "file", "threads", "isa", "tuning", "inputs": "x.npz"}  -> {"ok": true}
     {"do": "outputs", "to": "y.npz"}  -> {"ok": true}    arrays "0", "1", ...
     {"do": "time", "seconds": 0.2, "runs": 3}                               -> {"times": [seconds, ...]}
 
@@ -52,7 +52,7 @@ def _load(state: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
         state["feed"] = {name: archive[name] for name in archive.files}
     shapes = {name: list(array.shape) for name, array in state["feed"].items()}
     state["run"] = runtimes.load(
-        request["runtime"], request["file"], request["threads"], request["isa"], shapes
+        request["runtime"], request["file"], request["threads"], request["isa"], shapes, request["tuning"]
     )
     return {"ok": True}
 

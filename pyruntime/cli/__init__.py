@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pyruntime import __version__
-from pyruntime.cli import bench, compare, compress, demo, export, inspect, isa, run, sensitivity
+from pyruntime.cli import bench, compare, compress, demo, export, inspect, isa, run, sensitivity, tune
 from pyruntime.errors import OptionError, PyruntimeError
 
-COMMANDS = (demo, compress, sensitivity, run, inspect, bench, compare, export, isa)
+COMMANDS = (demo, compress, sensitivity, run, inspect, bench, tune, compare, export, isa)
 
 EXIT_FAILED = 1
 EXIT_BAD_USE = 2

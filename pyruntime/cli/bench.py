@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pyruntime.cli.options import (
     Subparsers,
     add_command,
+    add_feed_options,
     add_session_options,
-    key_value,
+    input_shapes,
     positive_int,
     session_options,
 )
 from pyruntime.cli.output import check_output, write_text
 from pyruntime.cli.table import table
-from pyruntime.errors import OptionError
 
 if TYPE_CHECKING:
     from pyruntime.bench.runner import Entrant
@@ -38,16 +38,7 @@ def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.Arg
     parser.add_argument(
         "--float", dest="float_model", metavar="MODEL.onnx", help="float baseline, ours and the peers'"
     )
-    parser.add_argument(
-        "--batch", type=positive_int, default=1, metavar="N", help="samples per run (default 1)"
-    )
-    parser.add_argument(
-        "--shape",
-        action="append",
-        default=[],
-        metavar="NAME=1,3,224,224",
-        help="shape of an input with free axes",
-    )
+    add_feed_options(parser)
     parser.add_argument(
         "--rounds", type=positive_int, default=10, metavar="N", help="turns per runtime (default 10)"
     )
@@ -67,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         runtimes.check_peer(peer)
     if arguments.json:
         check_output("--json", arguments.json, *arguments.files, arguments.float_model)
-    shapes = dict(_shape(text) for text in arguments.shape)
+    shapes = input_shapes(arguments)
     options = session_options(arguments)
     program = load_program(arguments.files[0])
     session = InferenceSession(program, options)
@@ -80,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder,
             threads=session.num_threads,
             isa=session.isa,
+            tuning=options.tuning,
             rounds=arguments.rounds,
             progress=None if report is None else lambda done, total: report("rounds", done, total),
         )
@@ -135,11 +127,3 @@ def _entrants(arguments: argparse.Namespace, peers: list[str], folder: Path) -> 
         elif peers:
             entrants += peer_entrants(file, peers, name, folder)
     return entrants
-
-
-def _shape(text: str) -> tuple[str, list[int]]:
-    name, value = key_value("--shape", text)
-    sizes = value.split(",")
-    if not all(size.isascii() and size.isdigit() for size in sizes):
-        raise OptionError(f"--shape {text}: expected NAME=1,3,224,224")
-    return name, [int(size) for size in sizes]

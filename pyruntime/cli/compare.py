@@ -23,7 +23,7 @@ def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.Arg
         "--data", required=True, metavar="DATA.npz", help="model inputs, and optionally `labels`"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_session_options(parser)
+    add_session_options(parser, tuning=False)
     return parser
 
 

@@ -22,7 +22,7 @@ def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.Arg
     parser.add_argument(
         "--layers", action="store_true", help="also show every layer and the kernel it runs in"
     )
-    add_session_options(parser)
+    add_session_options(parser, tuning=False)
     return parser
 
 

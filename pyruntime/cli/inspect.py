@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             layer["bits"] or "",
             size_text(layer["bytes"]) if layer["bytes"] else "",
             layer["codec"] or "",
-            layer["kernel"],
+            layer["kernel"] + (" (tuned)" if layer["tuned"] else ""),
             layer["isa"],
             layer["precision"],
             *(_difference(layer) if arguments.data else ()),

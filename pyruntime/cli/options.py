@@ -27,8 +27,8 @@ def add_command(
     return parser
 
 
-def add_session_options(parser: argparse.ArgumentParser) -> None:
-    """--threads and --isa."""
+def add_session_options(parser: argparse.ArgumentParser, *, tuning: bool = True) -> None:
+    """--threads and --isa; --tuning too, but for commands that measure, or make the networks they run."""
     parser.add_argument(
         "--threads",
         type=positive_int,
@@ -40,6 +40,34 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="strongest instruction set allowed (default: PYRUNTIME_ISA, else the best)",
     )
+    if tuning:
+        parser.add_argument("--tuning", metavar="FILE", help="kernels that `pyruntime tune` chose")
+
+
+def add_feed_options(parser: argparse.ArgumentParser) -> None:
+    """--batch and --shape: what random inputs look like."""
+    parser.add_argument(
+        "--batch", type=positive_int, default=1, metavar="N", help="samples per run (default 1)"
+    )
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=1,3,224,224",
+        help="shape of an input with free axes",
+    )
+
+
+def input_shapes(arguments: argparse.Namespace) -> dict[str, list[int]]:
+    """The shapes that --shape gives, by input; raises OptionError."""
+    shapes = {}
+    for text in arguments.shape:
+        name, value = key_value("--shape", text)
+        sizes = value.split(",")
+        if not all(size.isascii() and size.isdigit() for size in sizes):
+            raise OptionError(f"--shape {text}: expected NAME=1,3,224,224")
+        shapes[name] = [int(size) for size in sizes]
+    return shapes
 
 
 def session_options(arguments: argparse.Namespace) -> SessionOptions:
@@ -48,7 +76,9 @@ def session_options(arguments: argparse.Namespace) -> SessionOptions:
 
     resolve_isa(arguments.isa)
     resolve_num_threads(arguments.threads)
-    return SessionOptions(num_threads=arguments.threads, isa=arguments.isa)
+    return SessionOptions(
+        num_threads=arguments.threads, isa=arguments.isa, tuning=getattr(arguments, "tuning", None)
+    )
 
 
 def positive_int(text: str) -> int:

@@ -38,7 +38,7 @@ def add(subparsers: Subparsers, common: argparse.ArgumentParser) -> argparse.Arg
     )
     parser.add_argument("-o", "--output", metavar="TABLE.json", help="write the table as JSON, too")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_session_options(parser)
+    add_session_options(parser, tuning=False)
     return parser
 
 
