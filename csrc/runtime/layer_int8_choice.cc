@@ -50,7 +50,7 @@ std::vector<Int8Layer::Choice> Int8Layer::usable_rows(const PlanContext& context
       // Of weights that stand in blocks, lists of blocks say the same in fewer bytes: 0.7 of the time (Zen
       // 5).
       const bool in_blocks = packing.blocks < 1.1 * packing.weights;
-      if (row.format == WeightFormat::bitmask && in_blocks) cycles *= 1.4;
+      if (row.format == WeightFormat::bitmask && in_blocks) cycles *= 1.6;
       if (is_forced(context.weight_format, row.format)) cycles *= 1e-9;
       usable.push_back({&row, &packing, cycles});
     }
