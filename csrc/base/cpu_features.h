@@ -18,6 +18,9 @@ struct CpuFeatures {
   bool amxint8 = false;     // avx512vnni, AMX-TILE, AMX-INT8 and the OS granted tile data to this process
   bool neondot = false;
   bool neoni8mm = false;
+  // Of weights that one core takes in a cycle while the others do, too: 10 on servers of Intel (Cascade
+  // Lake), 20 on those of AMD with AVX-512 (Zen 5). For cost models only.
+  double l3_bytes_per_cycle = 10.0;
   std::string amx_reason;  // why amxint8 is false although the CPU has it; else empty
   std::string brand;       // CPUID brand string, may be empty
   std::string model;       // "family 6 model 143", since virtual machines cut brands down to "AMD EPYC"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/cpu_features.h"
 #include "runtime/kernel_choice.h"
 
 namespace pyruntime {
@@ -102,7 +103,7 @@ LayerSplit divide(const LayerGrid& grid, int64_t groups, int64_t n, int64_t n_bl
 // are many.
 double weight_cycles(const PlanContext& context, double bytes) {
   constexpr double kFitL3 = 8e6;
-  return bytes / (context.program_weight_bytes > kFitL3 ? 3.4 : 10.0);
+  return bytes / (context.program_weight_bytes > kFitL3 ? 3.4 : cpu_features().l3_bytes_per_cycle);
 }
 
 // What the busiest thread does of all the work.

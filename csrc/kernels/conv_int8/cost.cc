@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "base/cpu_features.h"
 #include "kernels/conv_int8/pack.h"
 #include "kernels/conv_int8/panel8.h"
 #include "kernels/conv_int8/winograd.h"
@@ -11,9 +12,10 @@
 namespace pyruntime {
 namespace {
 
-// Cycles to stream `bytes` of weights that no cache below L3 keeps; one core of the machines measured takes
-// 8-16 bytes a cycle from L3.
-double stream_cycles(double bytes) { return bytes > 512.0 * 1024.0 ? bytes / 10.0 : 0.0; }
+// Cycles to stream `bytes` of weights that no cache below L3 keeps.
+double stream_cycles(double bytes) {
+  return bytes > 512.0 * 1024.0 ? bytes / cpu_features().l3_bytes_per_cycle : 0.0;
+}
 
 double round_up(int value, int granule) {
   return static_cast<double>((value + granule - 1) / granule * granule);
@@ -150,7 +152,7 @@ double cost_conv_int8_u8s8s32_winograd4x4__avx512vnni(const ConvInt8Weights& w, 
   const double blocks = std::ceil(tiles / conv_int8::winograd_l2_tiles(w.k));
   const double products = 36.0 * tiles * outputs * inputs * 8.0 * 0.6;
   const double bytes = 36.0 * 2.0 * 256.0 * outputs * inputs;
-  const double stream = bytes / 3.4 + (blocks - 1.0) * bytes / 10.0;
+  const double stream = bytes / 3.4 + (blocks - 1.0) * bytes / cpu_features().l3_bytes_per_cycle;
   return 1.1 * (larger(products, stream) + tiles * (round_up(w.k, 32) / 32.0 * 180.0 + outputs * 200.0));
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/cpu_features.h"
 #include "kernels/conv_int8/cost.h"
 #include "kernels/conv_int8/twin_window.h"
 
@@ -21,13 +22,14 @@ double inputs(const ConvInt8Weights& w) { return static_cast<double>(w.taps) * (
 
 // Slots of sparse_lanes.h: what the weights fill, and `spread` lanes' worth per window of 128 inputs that
 // stay empty (counted on random weights of 5 to 50 % density). A slot takes 7 accesses to L1, two of its
-// loads cross cache lines: 3.5 cycles at two a cycle. L3 feeds 10 bytes a cycle, as to the dense rows.
+// loads cross cache lines: 3.5 cycles at two a cycle.
 double lanes_cost(const ConvInt8Weights& w, double density, int64_t pixels, double spread,
                   double bytes_per_slot) {
   const double groups = std::ceil(w.n / 16.0);
   const double slots = density > 0.0 ? groups * inputs(w) / 4.0 * (density + spread / 32.0) : 0.0;
   const double bytes = slots * bytes_per_slot;
-  const double products = std::max(slots * 3.5, bytes > 512.0 * 1024.0 ? bytes / 10.0 : 0.0);
+  const double products =
+      std::max(slots * 3.5, bytes > 512.0 * 1024.0 ? bytes / cpu_features().l3_bytes_per_cycle : 0.0);
   return static_cast<double>(pixels) * (products + groups * 25.0 + inputs(w) / 32.0 + 20.0);
 }
 
