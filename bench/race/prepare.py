@@ -57,7 +57,11 @@ def entrants(network: Network, cache: Path, peers: list[str]) -> list[Entrant]:
     ours = files.packed()
     if network.is_float:
         found = [Entrant("pyruntime float32", "pyruntime", ours, FLOAT)]
-        return found + _float_peers(files.float_model(), peers)
+        found += _float_peers(files.float_model(), peers)
+        if "openvino" in peers and runtimes.float_precision("openvino") != "float32":
+            exact = Entrant("openvino float32", runtimes.OPENVINO_FLOAT32, files.float_model(), FLOAT)
+            found.append(exact)
+        return found
     found = [Entrant("pyruntime int8", "pyruntime", ours, ours, float_group=FLOAT)]
     exact, bits = ours, ""
     if not peer_models.adds_exactly():
