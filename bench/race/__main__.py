@@ -1,6 +1,7 @@
 """Race the runtimes on whole networks: `python -m bench.race`.
 
-    python -m bench.race [--network GLOB]... [--threads N] [--batch N] [--isa NAME] [--rounds N] [--json OUT]
+    python -m bench.race [--network GLOB]... [--threads N] [--batch N] [--isa NAME [--same-isa]] [--rounds N]
+        [--json OUT]
 
 Builds or reads each network, compresses it, makes the form each peer is fastest with, checks that the
 outputs agree, and times all runtimes in turns, one process each. What it builds stays in --cache. --rounds 0
@@ -36,6 +37,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive_int, help="of every runtime (default: all CPUs)")
     parser.add_argument("--batch", type=positive_int, default=1, help="samples per run (default 1)")
     parser.add_argument("--isa", help="strongest instruction set of ours")
+    parser.add_argument(
+        "--same-isa",
+        action="store_true",
+        help="holds OpenVINO to --isa, too (avxvnni, avx512vnni); ONNX Runtime cannot be held",
+    )
     parser.add_argument(
         "--rounds", type=int, default=10, help="turns per runtime (default 10); 0 only checks"
     )
@@ -107,13 +113,15 @@ def main(arguments: list[str] | None = None) -> int:
         peers = [name for name in options.against.split(",") if name]
         for peer in peers:
             runtimes.check_peer(peer)
+        if options.same_isa:
+            runtimes.hold_openvino(options.isa)
         networks = select(options.network)
     except OptionError as error:
         print(error, file=sys.stderr)
         return 2
     conditions = {
         "cpu": cpu_features().get("brand") or "unknown",
-        "isa": options.isa,
+        "isa": options.isa + (", also OpenVINO's" if options.same_isa else ""),
         "threads": options.threads,
         "batch": options.batch,
         "versions": {name: runtimes.version(name) for name in ["pyruntime", *peers]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -44,9 +45,25 @@ def version(runtime: str) -> str:
     return importlib.metadata.version("openvino" if runtime == OPENVINO_FLOAT32 else PEERS[runtime])
 
 
+# Our name of an instruction set -> what oneDNN, whose kernels OpenVINO takes, calls it
+_ONEDNN_ISAS = {"avxvnni": "AVX2_VNNI", "avx512vnni": "AVX512_CORE_VNNI"}
+_ONEDNN_VARIABLE = "ONEDNN_MAX_CPU_ISA"
+
+
+def hold_openvino(isa: str) -> None:
+    """Holds OpenVINO in the processes started from now on to one instruction set.
+
+    Raises OptionError for others than avxvnni and avx512vnni: without VNNI its int8 kernels saturate.
+    """
+    if isa not in _ONEDNN_ISAS:
+        known = ", ".join(_ONEDNN_ISAS)
+        raise OptionError(f"--same-isa: OpenVINO cannot be held to {isa}; give --isa one of {known}")
+    os.environ[_ONEDNN_VARIABLE] = _ONEDNN_ISAS[isa]
+
+
 def float_precision(runtime: str) -> str:
     """What a runtime computes a float32 network in here."""
-    if runtime != "openvino":
+    if runtime != "openvino" or _ONEDNN_VARIABLE in os.environ:
         return "float32"
     import openvino as ov
 
@@ -92,6 +109,8 @@ def _onnxruntime(path: str, threads: int, shapes: dict[str, list[int]]) -> Runne
 
 
 def _openvino(path: str, threads: int, shapes: dict[str, list[int]]) -> Runner:
+    if _ONEDNN_VARIABLE in os.environ:  # it would take bf16 for granted and fail
+        return _openvino_float32(path, threads, shapes)
     return _compiled_openvino(path, threads, shapes, {})
 
 
