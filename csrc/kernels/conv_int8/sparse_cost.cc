@@ -98,4 +98,13 @@ double cost_conv_int8_u8s8s32_block4_40x1__avx2(const ConvInt8Weights& w, double
          static_cast<double>(pixels) * (input_blocks * 0.7 + w.n / 8.0 * 11.0);
 }
 
+#ifdef PYRUNTIME_HAVE_AVXVNNI
+// As that of block4_1x8__avx2, without split blocks.
+double cost_conv_int8_u8s8s32_block4_1x8__avxvnni(const ConvInt8Weights& w, double density,
+                                                  const ConvInt8Grid& grid) {
+  const double slots = w.n / 8.0 * inputs(w) / 4.0 * density;
+  return static_cast<double>(grid.pixels()) * (slots * 5.4 + w.n * 2.2 + inputs(w) / 32.0 + 20.0);
+}
+#endif
+
 }  // namespace pyruntime
