@@ -47,6 +47,16 @@ double winograd_cost(const ConvInt8Weights& w, const ConvInt8Grid& grid, double 
   return larger(products, stream) + tiles * (inputs * 143.0 + outputs * 310.0);
 }
 
+// Rows of 4 pixels: what 64 weights take for every 4 pixels and for each; then come the results and a copy of
+// the inputs.
+double int4_cost(const ConvInt8Weights& w, int64_t pixels, double per_strip, double per_pixel) {
+  const double outputs = round_up(w.n, 16), inputs = w.taps * round_up(w.k, 32);
+  const double strips = static_cast<double>((pixels + 3) / 4), count = static_cast<double>(pixels);
+  const double products = outputs * inputs / 64.0 * (per_strip * strips + per_pixel * count);
+  const double stream = strips * stream_cycles(outputs * inputs * kInt4Bytes);
+  return larger(products, stream) + count * (outputs * 1.0 + w.taps * 20.0 + inputs / 8.0);
+}
+
 }  // namespace
 
 double cost_conv_int8_u8s8s32_1x1x1__scalar(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
@@ -56,7 +66,7 @@ double cost_conv_int8_u8s8s32_1x1x1__scalar(const ConvInt8Weights& w, double, co
 
 #ifdef PYRUNTIME_HAVE_AVX2
 // Fitted to 56 layers of ResNet-50 at 7 and 8 bits and of EfficientNet-Lite0, in the cycles of
-// block4_40x1__avx2: of two rows that differ by more than 3 %, the dearer one was taken in none of them. The
+// block4_64x1__avx2: of two rows that differ by more than 3 %, the dearer one was taken in none of them. The
 // forms of MixedPanel differ in cycles per 32 MACs; a tile costs 1.35 pixels more than it has. Weights not at
 // hand are taken for half narrow, half wide, as drawn ones of 8 bits are.
 double cost_conv_int8_u8s8s32_5x16x4__avx2(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
@@ -94,16 +104,17 @@ double cost_conv_int8_u8s4s32_1x16x32__scalar(const ConvInt8Weights& w, double, 
 }
 
 // Fitted to dense layers of 64 to 4096 channels at 1 to 49 pixels and to convolutions of 8x8 to 56x56, in the
-// cycles of 5x16x4__avx2: 64 weights take 1.4 for every 4 pixels and 1.53 for each; then come the results and
-// a copy of the inputs.
+// cycles of 5x16x4__avx2: 64 weights take 1.4 for every 4 pixels and 1.53 for each.
 double cost_conv_int8_u8s4s32_4x16x32__avx2(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
-  const int64_t pixels = grid.pixels();
-  const double outputs = round_up(w.n, 16), inputs = w.taps * round_up(w.k, 32);
-  const double strips = static_cast<double>((pixels + 3) / 4), count = static_cast<double>(pixels);
-  const double products = outputs * inputs / 64.0 * (1.4 * strips + 1.53 * count);
-  const double stream = strips * stream_cycles(outputs * inputs * kInt4Bytes);
-  return larger(products, stream) + count * (outputs * 1.0 + w.taps * 20.0 + inputs / 8.0);
+  return int4_cost(w, grid.pixels(), 1.4, 1.53);
 }
+
+#ifdef PYRUNTIME_HAVE_AVXVNNI
+// In cycles of a Zen 5 core, at 1 to 196 pixels.
+double cost_conv_int8_u8s4s32_4x16x32__avxvnni(const ConvInt8Weights& w, double, const ConvInt8Grid& grid) {
+  return int4_cost(w, grid.pixels(), 0.75, 1.05);
+}
+#endif
 
 // Six instructions besides the loads for 128 weights, two of them products.
 double cost_conv_int8_u8s4s32_1x16x32__avx512vnni(const ConvInt8Weights& w, double,

@@ -1,6 +1,7 @@
 #include "kernels/conv_int8/sparse_list.h"
 
 #include <cstring>
+#include <utility>
 
 #include "kernels/conv_int8/sparse_blocks.h"
 
@@ -29,6 +30,22 @@ void pack_block4_list(const ConvInt8Weights& weights, void* packed) {
       std::memcpy(values++, value, 4);
       *block++ = static_cast<uint16_t>(b);
     });
+  }
+}
+
+void pack_block4_strips(const ConvInt8Weights& weights, void* packed) {
+  pack_block4_list(weights, packed);
+  const SparseList list = sparse_list(packed, weights.n);
+  auto* values = const_cast<int32_t*>(list.weights);
+  auto* block = const_cast<uint16_t*>(list.block);
+  uint32_t drawn = 1;
+  for (int o = 0; o < weights.n; ++o) {
+    for (uint32_t i = list.first[o], end = list.first[o + 1]; i < end; ++i) {
+      drawn = drawn * 1664525u + 1013904223u;  // the generator of Numerical Recipes
+      const uint32_t other = i + (drawn >> 8) % (end - i);
+      std::swap(values[i], values[other]);
+      std::swap(block[i], block[other]);
+    }
   }
 }
 

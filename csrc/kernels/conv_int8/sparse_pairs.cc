@@ -133,11 +133,5 @@ void pack_block4_pairs(const ConvInt8Weights& weights, void* packed) {
             const_cast<uint16_t*>(sparse_pairs(packed, weights.n).block));
 }
 
-// Inputs [blocks][vectors][lanes] dwords, then sums [8 channels][vectors][lanes].
-size_t scratch_bytes_block4_pairs(const ConvInt8Args& args) {
-  const size_t blocks = static_cast<size_t>(args.taps) * ((args.k + 3) / 4);
-  return (blocks + 8) * pair_vectors(args) * kPairLanes * 4;
-}
-
 }  // namespace conv_int8
 }  // namespace pyruntime

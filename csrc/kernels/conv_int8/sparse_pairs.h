@@ -26,18 +26,15 @@ static inline SparseList sparse_pairs(const void* packed, int n) { return sparse
 size_t packed_bytes_block4_pairs(const ConvInt8Weights& weights);
 void pack_block4_pairs(const ConvInt8Weights& weights, void* packed);
 
-constexpr int kPairLanes = 8;    // pixels of a vector
-constexpr int kPairVectors = 5;  // most vectors of pixels processed together
+constexpr int kPairVectors = 8;  // most vectors of pixels processed together
 
-// Vectors of pixels processed together: more spread the reading of the list, but their inputs, 32 bytes for
-// each block and vector, must stay in the second-level cache.
 static inline int pair_vectors(const ConvInt8Args& args) {
-  constexpr int kInputBytes = 160 * 1024;
-  const int fit = kInputBytes / (args.taps * ((args.k + 3) / 4) * kPairLanes * 4);
-  return fit < 1 ? 1 : fit < kPairVectors ? fit : kPairVectors;
+  return strip_vectors(args, kPairVectors, 160 * 1024);
 }
 
-size_t scratch_bytes_block4_pairs(const ConvInt8Args& args);
+inline size_t scratch_bytes_block4_pairs(const ConvInt8Args& args) {
+  return strip_bytes(args, pair_vectors(args));
+}
 
 }  // namespace conv_int8
 }  // namespace pyruntime

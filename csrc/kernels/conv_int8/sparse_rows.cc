@@ -11,9 +11,10 @@ namespace pyruntime {
 namespace conv_int8 {
 namespace {
 
-std::vector<int> blocks_per_channel(const ConvInt8Weights& weights) {
+// Of each channel; `split` says whether blocks that could saturate count twice.
+std::vector<int> blocks_per_channel(const ConvInt8Weights& weights, bool split) {
   std::vector<int> count(weights.n, 0);
-  for (int o = 0; o < weights.n; ++o) count[o] = static_cast<int>(count_blocks(weights, o, true));
+  for (int o = 0; o < weights.n; ++o) count[o] = static_cast<int>(count_blocks(weights, o, split));
   return count;
 }
 
@@ -37,10 +38,8 @@ uint32_t plan_block(const std::vector<int>& count, int first, SparseRowsBlock* b
   return slots;
 }
 
-}  // namespace
-
-size_t packed_bytes_block4_rows(const ConvInt8Weights& weights) {
-  const std::vector<int> count = blocks_per_channel(weights);
+size_t packed_bytes(const ConvInt8Weights& weights, bool split) {
+  const std::vector<int> count = blocks_per_channel(weights, split);
   size_t slots = 0;
   SparseRowsBlock block;
   for (int first = 0; first < weights.n; first += kRowsBlock) slots += plan_block(count, first, &block);
@@ -48,8 +47,8 @@ size_t packed_bytes_block4_rows(const ConvInt8Weights& weights) {
          slots * kRowsSlotBytes;
 }
 
-void pack_block4_rows(const ConvInt8Weights& weights, void* packed) {
-  const std::vector<int> count = blocks_per_channel(weights);
+void pack(const ConvInt8Weights& weights, bool split, void* packed) {
+  const std::vector<int> count = blocks_per_channel(weights, split);
   auto* table = static_cast<SparseRowsBlock*>(packed);
   auto* slots = const_cast<uint8_t*>(sparse_rows_slots(packed, weights.n));
   uint32_t total = 0;
@@ -63,7 +62,7 @@ void pack_block4_rows(const ConvInt8Weights& weights, void* packed) {
     for (int i = 0; i < std::min(kRowsBlock, weights.n - first); ++i) {
       if (i > 0 && i % kRowsLanes == 0) group_slot += block.slots[i / kRowsLanes - 1];
       uint8_t* slot = slots + static_cast<size_t>(group_slot) * kRowsSlotBytes;
-      for_each_block(weights, first + block.channel[i], true, [&](int position, const int8_t* value) {
+      for_each_block(weights, first + block.channel[i], split, [&](int position, const int8_t* value) {
         const uint16_t index = static_cast<uint16_t>(position);
         std::memcpy(slot + i % kRowsLanes * 2, &index, 2);
         std::memcpy(slot + kRowsLanes * 2 + i % kRowsLanes * 4, value, 4);
@@ -74,9 +73,19 @@ void pack_block4_rows(const ConvInt8Weights& weights, void* packed) {
   }
 }
 
+}  // namespace
+
+size_t packed_bytes_block4_rows(const ConvInt8Weights& weights) { return packed_bytes(weights, true); }
+void pack_block4_rows(const ConvInt8Weights& weights, void* packed) { pack(weights, true, packed); }
+
+size_t packed_bytes_block4_whole_rows(const ConvInt8Weights& weights) { return packed_bytes(weights, false); }
+void pack_block4_whole_rows(const ConvInt8Weights& weights, void* packed) { pack(weights, false, packed); }
+
 size_t scratch_bytes_block4_rows(const ConvInt8Args& args) {
   return static_cast<size_t>(args.taps) * ((args.k + 3) / 4 * 4) + 64 + kRowsBlock * sizeof(int32_t);
 }
+
+size_t scratch_bytes_block4_whole_rows(const ConvInt8Args& args) { return scratch_bytes_block4_rows(args); }
 
 }  // namespace conv_int8
 }  // namespace pyruntime

@@ -1,10 +1,10 @@
-// 1x4-block weights for few pixels on AVX2: 8 output channels side by side, each lane with its own list of
-// blocks.
+// 1x4-block weights for few pixels on AVX2 and AVX-VNNI: 8 output channels side by side, each lane with its
+// own list of blocks.
 //
 // Channels are taken in blocks of 128 and sorted by their number of blocks, so that 8 neighbours have nearly
 // the same number and little is padded. A slot is 8 dword positions (u16, of the inputs laid out as in
-// sparse_lanes.h) followed by 8 x 4 weights. Blocks whose pair sums could saturate vpmaddubsw are split as in
-// sparse_pairs.h.
+// sparse_lanes.h) followed by 8 x 4 weights. In block4_rows, blocks whose pair sums could saturate vpmaddubsw
+// are split as in sparse_pairs.h; in block4_whole_rows, for VPDPBUSD, none is.
 //
 // Packed form: SparseRowsBlock[ceil(n / 128)], then, 64-byte aligned, the slots of 48 bytes.
 #pragma once
@@ -30,6 +30,10 @@ struct SparseRowsBlock {
 size_t packed_bytes_block4_rows(const ConvInt8Weights& weights);
 void pack_block4_rows(const ConvInt8Weights& weights, void* packed);
 size_t scratch_bytes_block4_rows(const ConvInt8Args& args);
+
+size_t packed_bytes_block4_whole_rows(const ConvInt8Weights& weights);
+void pack_block4_whole_rows(const ConvInt8Weights& weights, void* packed);
+size_t scratch_bytes_block4_whole_rows(const ConvInt8Args& args);
 
 static inline const uint8_t* sparse_rows_slots(const void* packed, int n) {
   const size_t blocks = (static_cast<size_t>(n) + kRowsBlock - 1) / kRowsBlock;
