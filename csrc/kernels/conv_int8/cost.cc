@@ -43,7 +43,8 @@ double winograd_cost(const ConvInt8Weights& w, const ConvInt8Grid& grid, double 
   const double outputs = round_up(w.n, 16) / 16.0, inputs = round_up(w.k, 16) / 16.0;
   const double blocks = std::ceil(tiles / conv_int8::winograd_tiles(w.k));
   const double products = 36.0 * tiles * outputs * inputs * 8.0 * product;
-  const double stream = blocks * 2.5 * stream_cycles(36.0 * 2.0 * 256.0 * outputs * inputs);
+  const double bytes = 36.0 * 2.0 * 256.0 * outputs * inputs;
+  const double stream = bytes > 512.0 * 1024.0 ? blocks * bytes / 4.0 : 0.0;
   return larger(products, stream) + tiles * (inputs * 143.0 + outputs * 310.0);
 }
 
