@@ -232,8 +232,9 @@ bool isa_covers(Isa cap, Isa needed) {
   const bool arm_needed = needed == Isa::neondot || needed == Isa::neoni8mm;
   if (needed == Isa::scalar) return true;
   if (arm_cap != arm_needed) return false;
-  // AVX-512 machines without AVX-VNNI exist, so avxvnni rows need a CPU that has it.
-  if (needed == Isa::avxvnni && !cpu_features().avxvnni) return false;
+  // AVX-512 has rows of twice the width for all that AVX-VNNI has, and not all of its machines have the
+  // latter.
+  if (needed == Isa::avxvnni) return cap == Isa::avxvnni;
   if (needed == Isa::avx512vbmi) return cpu_features().avx512vbmi && isa_covers(cap, Isa::avx512vnni);
   return static_cast<int>(needed) <= static_cast<int>(cap);
 }
