@@ -11,34 +11,6 @@ namespace {
 
 #include "kernels/elementwise/float_math.h"
 
-void pack_rows(int64_t m, int64_t k, const uint8_t* x, ptrdiff_t row_stride, ptrdiff_t column_stride,
-               int32_t zero_point, int16_t* out) {
-  const int64_t k2 = matmul_padded_k(k);
-  for (int64_t i = 0; i < m; ++i, x += row_stride, out += k2) {
-    if (column_stride == 1) {
-      PYRUNTIME_IVDEP
-      for (int64_t c = 0; c < k; ++c) out[c] = static_cast<int16_t>(x[c] - zero_point);
-    } else {
-      for (int64_t c = 0; c < k; ++c) out[c] = static_cast<int16_t>(x[c * column_stride] - zero_point);
-    }
-    if (k2 > k) out[k] = 0;
-  }
-}
-
-// Any strides.
-inline void pack_panel(int64_t k, int64_t columns, const uint8_t* x, ptrdiff_t k_stride, ptrdiff_t n_stride,
-                       int32_t zero_point, int16_t* out) {
-  for (int64_t c = 0; c < k; c += 2, out += 2 * kMatmulPanel) {
-    const uint8_t* row = x + c * k_stride;
-    const bool second = c + 1 < k;
-    for (int64_t j = 0; j < kMatmulPanel; ++j) {
-      const uint8_t* cell = row + j * n_stride;
-      out[2 * j] = static_cast<int16_t>(j < columns ? cell[0] - zero_point : 0);
-      out[2 * j + 1] = static_cast<int16_t>(j < columns && second ? cell[k_stride] - zero_point : 0);
-    }
-  }
-}
-
 void to_f32(int64_t n, const int32_t* acc, float multiplier, float offset, float lo, float hi, float* y) {
   PYRUNTIME_IVDEP
   for (int64_t i = 0; i < n; ++i)
@@ -74,12 +46,6 @@ int32_t write_exp_codes(int64_t n, const int32_t* acc, float multiplier, const f
     sum += code;
   }
   return sum;
-}
-
-int32_t exp_codes(int64_t n, const int32_t* acc, float multiplier, const float* mask, float* scores,
-                  int16_t* codes) {
-  if (n % 2 != 0) codes[n] = 0;
-  return write_exp_codes(n, acc, multiplier, mask, scores, codes);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "kernels/matmul_int8/matmul_int8_body.h"
+#include "kernels/matmul_int8/matmul_int8_words.h"
 
 namespace pyruntime {
 namespace {

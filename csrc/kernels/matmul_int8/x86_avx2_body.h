@@ -5,7 +5,7 @@
 
 #include <immintrin.h>
 
-#include "kernels/matmul_int8/matmul_int8_body.h"
+#include "kernels/matmul_int8/matmul_int8_words.h"
 #include "kernels/word_products_avx2.h"
 
 namespace pyruntime {
