@@ -190,7 +190,8 @@ std::shared_ptr<const AlignedBuffer> Int8Layer::pack(const PlanContext& context,
 
 int64_t Int8Layer::pixel_block(const Choice& choice, const LayerGrid& grid) const {
   const ConvInt8Kernel& kernel = *choice.kernel;
-  return grid.rows > 1 && kernel.format != WeightFormat::winograd ? 1 : kernel.pixel_block;
+  if (kernel.format == WeightFormat::winograd) return kernel.pixel_block;  // rows of tiles
+  return pixel_granule(grid, kernel.pixel_block);
 }
 
 LayerSplit Int8Layer::split(const PlanContext& context, const Choice& choice, const LayerGrid& grid,

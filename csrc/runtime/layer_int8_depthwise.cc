@@ -9,8 +9,6 @@ namespace {
 constexpr int64_t kLine = 64;            // channels
 constexpr int64_t kDepthwisePixels = 8;  // a row of pixels is cut into pieces of at least so many
 
-int64_t depthwise_block(const LayerGrid& grid) { return grid.rows > 1 ? 1 : kDepthwisePixels; }
-
 }  // namespace
 
 Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& grid) const {
@@ -32,11 +30,11 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
   const std::shared_ptr<StepTuning> tuning = start_report(context, grid);
   const LayerChoice* wanted = tuned_choice(context, tuning.get());
   if (wanted != nullptr && wanted->kernel != kernel.name) fail_tuned(*wanted);
+  const int64_t pixel_block = pixel_granule(grid, kDepthwisePixels);
   const LayerSplit split =
       wanted != nullptr && wanted->pixel_parts > 0
-          ? split_into(grid, 1, channels, kLine, depthwise_block(grid), wanted->pixel_parts,
-                       wanted->channel_parts)
-          : split_layer(context, grid, 1, channels, kLine, kDepthwisePixels, {cycles, 0.0, input_bytes});
+          ? split_into(grid, 1, channels, kLine, pixel_block, wanted->pixel_parts, wanted->channel_parts)
+          : split_layer(context, grid, 1, channels, kLine, pixel_block, {cycles, 0.0, input_bytes});
   DepthwiseInt8Args base;
   base.x_row_stride = grid.x.row;
   base.x_col_stride = grid.x.col;
@@ -63,10 +61,9 @@ Step Int8Layer::prepare_depthwise(const PlanContext& context, const LayerGrid& g
     report_split(choice, split, tuning.get());
     if (context.tuning->lists_candidates) {
       tuning->rows.push_back({choice_text(choice), cycles});
-      report_divisions(
-          choice,
-          split_candidates(grid, 1, channels, kLine, depthwise_block(grid), cycles, context.num_threads),
-          tuning.get());
+      report_divisions(choice,
+                       split_candidates(grid, 1, channels, kLine, pixel_block, cycles, context.num_threads),
+                       tuning.get());
     }
   }
   step.tuning = tuning;

@@ -123,7 +123,7 @@ double fetch_cycles(double input_bytes, int threads) {
 LayerSplit split_layer(const PlanContext& context, const LayerGrid& grid, int64_t groups, int64_t n,
                        int64_t n_block, int64_t pixel_block, const LayerWork& work) {
   const int threads = context.num_threads, want = tasks_for_cycles(work.cycles, threads);
-  if (grid.rows > 1) pixel_block = 1;  // rows are cut one by one
+  pixel_block = pixel_granule(grid, pixel_block);
   const auto cycles = [&](const LayerSplit& s) {
     // Threads take neighbouring tasks, so of channels that are divided each reads its own weights. Tasks of
     // pixels read all of them, where L2 does not hold them every time.

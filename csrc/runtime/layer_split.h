@@ -42,6 +42,11 @@ struct LayerSplit {
   LayerPiece piece(int task) const;
 };
 
+// Pixels that a grid is cut into: whole rows, or pieces of its only row.
+inline int64_t pixel_granule(const LayerGrid& grid, int64_t pixel_block) {
+  return grid.rows > 1 ? 1 : pixel_block;
+}
+
 // Cuts the rows of every image (its columns where there is one row) into `pixel_parts` parts of whole
 // `pixel_block`s, and the channels of every group into `channel_parts` parts of whole cache lines; into fewer
 // where there are not so many.

@@ -85,8 +85,8 @@ def measure(
 
     feed: the input all of them get. folder: an empty directory for scratch files. tuning: a file of
     `pyruntime tune`, for our own sessions. seconds: length of one turn (at least three runs). rounds: 0
-    checks only, and returns no rows. Raises ModelError if a runtime cannot
-    run its file, or if two of a group disagree.
+    checks only, and returns no rows. Raises ModelError if a runtime cannot run its file, or if two of a
+    group disagree.
     """
     np.savez(folder / "inputs.npz", **cast(dict[str, Any], feed))
     with contextlib.ExitStack() as stack:

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,13 +62,22 @@ def hold_openvino(isa: str) -> None:
     os.environ[_ONEDNN_VARIABLE] = _ONEDNN_ISAS[isa]
 
 
+def _openvino_is_held() -> bool:
+    return os.environ.get(_ONEDNN_VARIABLE) in _ONEDNN_ISAS.values()
+
+
 def float_precision(runtime: str) -> str:
     """What a runtime computes a float32 network in here."""
-    if runtime != "openvino" or _ONEDNN_VARIABLE in os.environ:
+    if runtime != "openvino" or _openvino_is_held():
         return "float32"
+    return "bf16" if "BF16" in _openvino_says() else "float32"
+
+
+def _openvino_says() -> list[str]:
+    """What OpenVINO computes in here."""
     import openvino as ov
 
-    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"
+    return list(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def load(
@@ -108,25 +118,15 @@ def _onnxruntime(path: str, threads: int, shapes: dict[str, list[int]]) -> Runne
     return lambda feed: [np.asarray(output) for output in session.run(None, feed)]
 
 
-def _openvino(path: str, threads: int, shapes: dict[str, list[int]]) -> Runner:
-    if _ONEDNN_VARIABLE in os.environ:  # it would take bf16 for granted and fail
-        return _openvino_float32(path, threads, shapes)
-    return _compiled_openvino(path, threads, shapes, {})
-
-
-def _openvino_float32(path: str, threads: int, shapes: dict[str, list[int]]) -> Runner:
-    return _compiled_openvino(path, threads, shapes, {"INFERENCE_PRECISION_HINT": "f32"})
-
-
-def _compiled_openvino(
-    path: str, threads: int, shapes: dict[str, list[int]], extra: dict[str, Any]
-) -> Runner:
+def _openvino(path: str, threads: int, shapes: dict[str, list[int]], *, float32: bool = False) -> Runner:
     import openvino as ov
 
     core = ov.Core()
     model = core.read_model(path)
     model.reshape({name: list(shape) for name, shape in shapes.items()})
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, **extra}
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    if float32 or _openvino_is_held():  # held, it would still try bf16, and fail
+        hints["INFERENCE_PRECISION_HINT"] = "f32"
     request = core.compile_model(model, "CPU", hints).create_infer_request()
     names = [output.get_any_name() for output in model.outputs]
 
@@ -140,5 +140,5 @@ def _compiled_openvino(
 _PEER_LOADERS: dict[str, Callable[[str, int, dict[str, list[int]]], Runner]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
-    OPENVINO_FLOAT32: _openvino_float32,
+    OPENVINO_FLOAT32: partial(_openvino, float32=True),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -19,11 +20,11 @@ sys.path.append(str(ROOT))  # last: the installed pyruntime goes before the sour
 import pyruntime as prt  # noqa: E402
 from bench.models import random_networks  # noqa: E402
 from bench.race import __main__ as race  # noqa: E402
-from bench.race import report, sources  # noqa: E402
+from bench.race import prepare, report, sources  # noqa: E402
 from bench.race.networks import NETWORKS, find  # noqa: E402
 from bench.roofline import __main__ as roofline  # noqa: E402
 from bench.roofline import layers, peaks  # noqa: E402
-from pyruntime.bench import peer_models  # noqa: E402
+from pyruntime.bench import peer_models, runtimes  # noqa: E402
 from pyruntime.loading import load_program  # noqa: E402
 from pyruntime.program import Constant, Node, Program, Value  # noqa: E402
 
@@ -67,6 +68,22 @@ def test_float_networks_race_float(cache: Path, tmp_path: Path) -> None:
     assert run(cache, "--network", "tiny_float", "--rounds", "1", "--json", str(out)) == 0
     (entry,) = json.loads(out.read_text())["networks"]
     assert [row["label"] for row in entry["rows"]] == ["pyruntime float32", "onnxruntime float32"]
+
+
+def test_float_networks_race_float32_beside_bf16(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for precision, wanted in [("bf16", {"bf16", "float32"}), ("float32", {"float32"})]:
+        monkeypatch.setattr(runtimes, "float_precision", lambda peer, precision=precision: precision)
+        entrants = prepare.entrants(find("tiny_float"), cache, ["openvino"])
+        assert {e.label.removeprefix("openvino ") for e in entrants[1:]} == wanted
+
+
+def test_same_isa_holds_openvino(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "ALL")  # of the user: nothing is held
+    monkeypatch.setattr(runtimes, "_openvino_says", lambda: ["FP32", "BF16"])
+    assert runtimes.float_precision("openvino") == "bf16"
+    runtimes.hold_openvino("avxvnni")
+    assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2_VNNI"
+    assert runtimes.float_precision("openvino") == "float32"
 
 
 def test_outputs_that_disagree_are_not_timed(

@@ -339,6 +339,20 @@ def test_zeros_of_long_rows_are_counted(isa: str, kept: float, precision: str) -
     check(program, b.feed(), isa)
 
 
+@pytest.mark.parametrize("weight_format", ["dense", "winograd", "int4", "block4"])
+@pytest.mark.parametrize("isa", ISAS)
+def test_vnni_of_256_bits_runs_under_its_own_cap_alone(isa: str, weight_format: str) -> None:
+    """AVX-512 has rows of twice the width, and the costs of the others are in cycles of another core."""
+    b = Builder(8)
+    x = b.input("u8", ["N", 64, 14, 14], 0.25, 7)
+    program = b.finish(b.conv(x, 64, 64, (3, 3), pads=(1, 1, 1, 1)))
+    if weight_format == "int4":
+        with_four_bits(program)
+    (row,) = core_session(program, isa, weight_format=weight_format).kernels()
+    assert (row["isa"] == "avxvnni") == (isa == "avxvnni")
+    check(program, b.feed(), isa)
+
+
 @pytest.mark.parametrize("weight_format", ["auto", "block4", "bitmask"])
 @pytest.mark.parametrize("isa", ISAS)
 def test_more_blocks_than_16_bits_number(isa: str, weight_format: str) -> None:

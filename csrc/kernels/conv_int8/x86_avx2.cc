@@ -15,6 +15,7 @@
 
 #include "kernels/conv_int8/conv_int8.h"
 #include "kernels/conv_int8/pack.h"
+#include "kernels/products_avx2.h"
 #include "kernels/requantize_avx2.h"
 
 namespace pyruntime {
@@ -34,12 +35,6 @@ struct Tile {
   ptrdiff_t residual_stride;
   const Requantize* requantize;
 };
-
-[[gnu::always_inline]] inline __m256i broadcast4(const uint8_t* x) {
-  int32_t value;
-  __builtin_memcpy(&value, x, 4);
-  return _mm256_set1_epi32(value);
-}
 
 // The pixels of a tile, each in a register of its own: with one offset for all, a group costs one load per
 // pixel and no address arithmetic.

@@ -6,6 +6,7 @@
 #include "kernels/conv_int8/conv_int8.h"
 #include "kernels/conv_int8/pack.h"
 #include "kernels/conv_int8/sparse_pixel.h"
+#include "kernels/products_avx2.h"
 #include "kernels/requantize_avx2.h"
 
 namespace pyruntime {
@@ -33,9 +34,7 @@ void run_panels(const ConvInt8Args& args, const uint8_t* x, int channel, const u
   for (int t = 0; t < args.taps; ++t) {
     const uint8_t* in = x + args.tap_offset[t];
     for (int g = 0; g < groups; ++g, w += 64) {
-      int32_t bytes;
-      __builtin_memcpy(&bytes, in + 4 * g, 4);
-      const __m256i value = _mm256_set1_epi32(bytes);
+      const __m256i value = broadcast4(in + 4 * g);
       const __m256i even = _mm256_and_si256(value, low), odd = _mm256_srli_epi16(value, 8);
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) {

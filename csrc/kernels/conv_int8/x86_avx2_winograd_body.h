@@ -14,8 +14,8 @@
 
 #include "kernels/conv_int8/conv_int8.h"
 #include "kernels/conv_int8/winograd.h"
+#include "kernels/products_avx2.h"
 #include "kernels/requantize_avx2.h"
-#include "kernels/word_products_avx2.h"
 
 namespace pyruntime {
 namespace {
@@ -108,9 +108,7 @@ template <int M>
 #pragma GCC unroll 6
     for (int m = 0; m < M; ++m) {
       asm("" : "+x"(w0), "+x"(w1));  // one tile after the other
-      int32_t inputs;
-      __builtin_memcpy(&inputs, tiles[m] + 4 * pair, 4);
-      const __m256i value = _mm256_set1_epi32(inputs);
+      const __m256i value = broadcast4(tiles[m] + 4 * pair);
       acc[m][0] = add_word_products(acc[m][0], value, w0);
       acc[m][1] = add_word_products(acc[m][1], value, w1);
     }

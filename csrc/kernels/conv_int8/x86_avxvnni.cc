@@ -12,6 +12,7 @@
 #include "kernels/conv_int8/conv_int8.h"
 #include "kernels/conv_int8/flatten.h"
 #include "kernels/conv_int8/pack.h"
+#include "kernels/products_avx2.h"
 #include "kernels/requantize_avx2.h"
 
 namespace pyruntime {
@@ -39,12 +40,6 @@ struct Tiles {
   ptrdiff_t residual_stride;
   const Requantize* requantize;
 };
-
-[[gnu::always_inline]] inline __m256i broadcast4(const uint8_t* x) {
-  int32_t value;
-  __builtin_memcpy(&value, x, 4);
-  return _mm256_set1_epi32(value);
-}
 
 // Products of 4 channels; x has a pointer for every three pixels.
 template <int M, int NP>

@@ -6,6 +6,7 @@
 
 #include "kernels/conv_int8/int4.h"
 #include "kernels/conv_int8/sparse_pixel.h"
+#include "kernels/products_avx2.h"
 #include "kernels/requantize_avx2.h"
 
 namespace pyruntime {
@@ -69,9 +70,7 @@ void run_panel(const ConvInt8Args& args, const Pixels& pixels, int panel) {
       const __m256i high = _mm256_and_si256(_mm256_srli_epi16(levels, 4), nibble);
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) {
-        int32_t bytes;
-        __builtin_memcpy(&bytes, inputs + m * pixels.input_bytes + 4 * g, 4);
-        const __m256i x = _mm256_set1_epi32(bytes);
+        const __m256i x = broadcast4(inputs + m * pixels.input_bytes + 4 * g);
         sum[m][0] = add_products(sum[m][0], x, low);
         sum[m][1] = add_products(sum[m][1], x, high);
         __asm__("" : "+x"(sum[m][0]), "+x"(sum[m][1]));  // added in this order, else the products are spilled

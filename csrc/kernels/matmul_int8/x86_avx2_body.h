@@ -6,7 +6,7 @@
 #include <immintrin.h>
 
 #include "kernels/matmul_int8/matmul_int8_words.h"
-#include "kernels/word_products_avx2.h"
+#include "kernels/products_avx2.h"
 
 namespace pyruntime {
 namespace {
@@ -21,9 +21,7 @@ void tile(int64_t k2, const int16_t* a, const int16_t* b, int32_t* c, ptrdiff_t 
     const __m256i b0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b));
     const __m256i b1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + kMatmulPanel));
     for (int i = 0; i < kM; ++i) {
-      int32_t pair;
-      __builtin_memcpy(&pair, a + i * k2 + k, sizeof(pair));
-      const __m256i value = _mm256_set1_epi32(pair);
+      const __m256i value = broadcast4(a + i * k2 + k);
       acc[i][0] = add_word_products(acc[i][0], value, b0);
       acc[i][1] = add_word_products(acc[i][1], value, b1);
     }
