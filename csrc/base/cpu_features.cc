@@ -106,6 +106,11 @@ CpuFeatures detect() {
   f.avx512vbmi = f.avx512vnni && has_all(l7.ecx, {1});
   constexpr uint32_t kAuth = 0x68747541;  // of "AuthenticAMD"
   if (f.avx512vnni && cpuid(0, 0).ebx == kAuth) f.l3_bytes_per_cycle = 20.0;
+#ifdef PYRUNTIME_EMULATE_AMX
+  f.brand += " (AMX emulated)";
+  f.amxint8 = f.avx512vnni;
+  return f;
+#endif
   if (f.avx512vnni && has_all(l7.edx, {24, 25})) {
     if (!tiles)
       f.amx_reason = "the operating system does not save AMX tiles";

@@ -80,13 +80,18 @@ struct EmulatedAmx {
       __builtin_memcpy(static_cast<uint8_t*>(base) + r * stride, tiles[tile][r], config.row_bytes[tile]);
     }
   }
-  void dpbusd(int c, int a, int b) {
+  void zero(int tile) { __builtin_memset(tiles[tile], 0, sizeof(tiles[tile])); }
+  void dpbusd(int c, int a, int b) { products<int8_t>(c, a, b); }
+  void dpbuud(int c, int a, int b) { products<uint8_t>(c, a, b); }
+
+  template <typename B>  // of the bytes of b
+  void products(int c, int a, int b) {
     for (int m = 0; m < config.rows[c]; ++m) {
       for (int n = 0; n < config.row_bytes[c] / 4; ++n) {
         int32_t sum;
         __builtin_memcpy(&sum, &tiles[c][m][4 * n], 4);
         for (int k = 0; k < config.row_bytes[a]; ++k) {
-          sum += tiles[a][m][k] * static_cast<int8_t>(tiles[b][k / 4][4 * n + k % 4]);
+          sum += tiles[a][m][k] * static_cast<B>(tiles[b][k / 4][4 * n + k % 4]);
         }
         __builtin_memcpy(&tiles[c][m][4 * n], &sum, 4);
       }
@@ -103,5 +108,7 @@ struct EmulatedAmx {
 #define PYRUNTIME_AMX_LOAD(s, tile, base, stride) (s).load(tile, base, stride)
 #define PYRUNTIME_AMX_STORE(s, tile, base, stride) (s).store(tile, base, stride)
 #define PYRUNTIME_AMX_DPBUSD(s, c, a, b) (s).dpbusd(c, a, b)
+#define PYRUNTIME_AMX_DPBUUD(s, c, a, b) (s).dpbuud(c, a, b)
+#define PYRUNTIME_AMX_ZERO(s, tile) (s).zero(tile)
 
 #endif
