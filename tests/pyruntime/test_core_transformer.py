@@ -173,7 +173,7 @@ def test_attention(mask: list[int | str] | None, dtype: str) -> None:
     b = Builder(3)
     out = attention(b, mask, 2, 16, 24, dtype)
     program = b.finish(out)
-    for queries, keys in ((1, 1), (5, 7), (53, 64), (100, 33), (70, 131)):
+    for queries, keys in ((1, 1), (5, 7), (53, 64), (100, 33), (70, 131), (9, 300)):
         feed = b.feed(N=2, S=queries, T=keys)
         if mask is not None:
             name = program.inputs[3]
@@ -197,11 +197,12 @@ def test_attention_where_everything_is_masked_is_zero() -> None:
 
 
 @pytest.mark.parametrize("far", [-30.0, -80.0, -81.0, -88.0, -104.0, -1e30, np.nan])
-def test_attention_where_most_lies_far_below_the_maximum(far: float) -> None:
+@pytest.mark.parametrize("keys", [20, 200])
+def test_attention_where_most_lies_far_below_the_maximum(keys: int, far: float) -> None:
     b = Builder()
     program = b.finish(attention(b, ["N", 1, 1, "T"], 2, 8, 8, "f32"))
-    feed = b.feed(N=1, S=3, T=20)
-    feed[program.inputs[3]] = np.full((1, 1, 1, 20), far, np.float32)
+    feed = b.feed(N=1, S=3, T=keys)
+    feed[program.inputs[3]] = np.full((1, 1, 1, keys), far, np.float32)
     feed[program.inputs[3]][..., 7] = 0.0
     check_exact(program, feed)
 

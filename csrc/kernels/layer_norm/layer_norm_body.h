@@ -16,7 +16,7 @@ inline float joined(float* part) {
   return part[0];
 }
 
-void run(size_t n, const float* x, const float* scale, const float* bias, float epsilon, float* y) {
+void run_row(size_t n, const float* x, const float* scale, const float* bias, float epsilon, float* y) {
   const size_t whole = n / kLanes * kLanes;
   const float count = static_cast<float>(n);
   float part[kLanes] = {};
@@ -39,6 +39,11 @@ void run(size_t n, const float* x, const float* scale, const float* bias, float 
   const float inverse = 1.0f / __builtin_sqrtf(joined(part) / count + epsilon);
   PYRUNTIME_IVDEP
   for (size_t i = 0; i < n; ++i) y[i] = __builtin_fmaf((x[i] - mean) * inverse, scale[i], bias[i]);
+}
+
+void run(size_t rows, size_t n, const float* x, const float* scale, const float* bias, float epsilon,
+         float* y) {
+  for (size_t row = 0; row < rows; ++row) run_row(n, x + row * n, scale, bias, epsilon, y + row * n);
 }
 
 }  // namespace

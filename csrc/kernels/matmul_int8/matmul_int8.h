@@ -25,6 +25,20 @@ constexpr int64_t kMatmulLongest = 33025;  // values of k whose sum fits 32 bits
 inline int64_t matmul_padded_k(int64_t k) { return (k + 1) / 2 * 2; }
 inline int64_t matmul_padded_n(int64_t n) { return (n + kMatmulPanel - 1) / kMatmulPanel * kMatmulPanel; }
 
+// Rows of attention between its two products: s = f32(acc) * multiplier (+ mask),
+// codes = rne(255 * exp(s - max s)), NaN 0.
+struct ExpCodes {
+  int64_t m, n;
+  int32_t* acc;  // n values a row, readable up to a multiple of 16; may be overwritten
+  ptrdiff_t acc_stride;
+  float multiplier;
+  const float* mask;  // n values a row, or null
+  ptrdiff_t mask_stride;
+  float* scores;   // n values to work in; may be the mask if m is 1
+  int16_t* codes;  // packed rows
+  int32_t* sums;   // of the codes of a row
+};
+
 struct MatmulInt8Kernels {
   const char* name;
   Isa isa;
@@ -41,10 +55,7 @@ struct MatmulInt8Kernels {
   void (*to_f32)(int64_t n, const int32_t* acc, float multiplier, float offset, float lo, float hi, float* y);
   void (*to_u8)(int64_t n, const int32_t* acc, float multiplier, float offset, float lo, float hi,
                 uint8_t* y);
-  // One row of attention: s = f32(acc) * multiplier (+ mask), in place of `scores`;
-  // codes = rne(255 * exp(s - max s)), NaN 0. Returns the sum of the codes. codes[n] is set to 0 if n is odd.
-  int32_t (*exp_codes)(int64_t n, const int32_t* acc, float multiplier, const float* mask, float* scores,
-                       int16_t* codes);
+  void (*exp_codes)(const ExpCodes& rows);
 };
 
 const MatmulInt8Kernels* matmul_int8_kernels(int* count);

@@ -26,27 +26,5 @@ void to_u8(int64_t n, const int32_t* acc, float multiplier, float offset, float 
   }
 }
 
-template <typename Code>
-int32_t write_exp_codes(int64_t n, const int32_t* acc, float multiplier, const float* mask, float* scores,
-                        Code* codes) {
-  if (mask == nullptr) {
-    PYRUNTIME_IVDEP
-    for (int64_t i = 0; i < n; ++i) scores[i] = static_cast<float>(acc[i]) * multiplier;
-  } else {
-    PYRUNTIME_IVDEP
-    for (int64_t i = 0; i < n; ++i) scores[i] = static_cast<float>(acc[i]) * multiplier + mask[i];
-  }
-  const float maximum = row_maximum(static_cast<size_t>(n), scores);
-  int32_t sum = 0;
-  PYRUNTIME_IVDEP
-  for (int64_t i = 0; i < n; ++i) {
-    const float e = exp_nonpositive_f32(scores[i] - maximum) * 255.0f;
-    const int32_t code = static_cast<int32_t>(bits_of(e + kRound) - kRoundBits);
-    codes[i] = static_cast<Code>(code);
-    sum += code;
-  }
-  return sum;
-}
-
 }  // namespace
 }  // namespace pyruntime

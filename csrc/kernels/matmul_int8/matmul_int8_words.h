@@ -34,10 +34,35 @@ inline void pack_panel(int64_t k, int64_t columns, const uint8_t* x, ptrdiff_t k
   }
 }
 
-int32_t exp_codes(int64_t n, const int32_t* acc, float multiplier, const float* mask, float* scores,
-                  int16_t* codes) {
+// One row; returns the sum of its codes.
+inline int32_t exp_codes_of(int64_t n, const int32_t* acc, float multiplier, const float* mask, float* scores,
+                            int16_t* codes) {
+  if (mask == nullptr) {
+    PYRUNTIME_IVDEP
+    for (int64_t i = 0; i < n; ++i) scores[i] = static_cast<float>(acc[i]) * multiplier;
+  } else {
+    PYRUNTIME_IVDEP
+    for (int64_t i = 0; i < n; ++i) scores[i] = static_cast<float>(acc[i]) * multiplier + mask[i];
+  }
+  const float maximum = row_maximum(static_cast<size_t>(n), scores);
+  int32_t sum = 0;
+  PYRUNTIME_IVDEP
+  for (int64_t i = 0; i < n; ++i) {
+    const float e = exp_nonpositive_f32(scores[i] - maximum) * 255.0f;
+    const int32_t code = static_cast<int32_t>(bits_of(e + kRound) - kRoundBits);
+    codes[i] = static_cast<int16_t>(code);
+    sum += code;
+  }
   if (n % 2 != 0) codes[n] = 0;
-  return write_exp_codes(n, acc, multiplier, mask, scores, codes);
+  return sum;
+}
+
+void exp_codes(const ExpCodes& rows) {
+  for (int64_t i = 0; i < rows.m; ++i) {
+    rows.sums[i] = exp_codes_of(rows.n, rows.acc + i * rows.acc_stride, rows.multiplier,
+                                rows.mask == nullptr ? nullptr : rows.mask + i * rows.mask_stride,
+                                rows.scores, rows.codes + i * matmul_padded_k(rows.n));
+  }
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include <immintrin.h>
 
+#include "kernels/matmul_int8/exp_codes_avx512.h"
 #include "kernels/matmul_int8/matmul_int8_body.h"
 #include "kernels/transpose_avx512.h"
 
@@ -141,14 +142,26 @@ struct ByteRows {
 };
 
 template <typename Layout>
-int32_t exp_byte_codes(int64_t n, const int32_t* acc, float multiplier, const float* mask, float* scores,
-                       int16_t* codes) {
-  const int64_t k2 = matmul_padded_k(n);
-  if (!fits(k2)) return matmul_int8__avx2.exp_codes(n, acc, multiplier, mask, scores, codes);
-  uint8_t* row = reinterpret_cast<uint8_t*>(codes);
-  const int32_t sum = write_exp_codes(n, acc, multiplier, mask, scores, row);
-  end_row<Layout>(n, k2, joined(sum, 0), row);
-  return sum;
+void exp_byte_codes(const ExpCodes& rows) {
+  const int64_t n = rows.n, k2 = matmul_padded_k(n);
+  if (!fits(k2)) return matmul_int8__avx2.exp_codes(rows);
+  constexpr int64_t kBlock = 16;  // rows
+  float largest[kBlock];
+  for (int64_t first = 0; first < rows.m; first += kBlock) {
+    const int64_t end = first + kBlock < rows.m ? first + kBlock : rows.m;
+    for (int64_t i = first; i < end; ++i) {
+      int32_t* acc = rows.acc + i * rows.acc_stride;
+      largest[i - first] = rows.mask == nullptr ? write_scores<false>(n, acc, nullptr, rows.multiplier)
+                                                : write_scores<true>(n, acc, rows.mask + i * rows.mask_stride,
+                                                                     rows.multiplier);
+    }
+    for (int64_t i = first; i < end; ++i) {
+      uint8_t* row = reinterpret_cast<uint8_t*>(rows.codes + i * k2);
+      const float* scores = reinterpret_cast<const float*>(rows.acc + i * rows.acc_stride);
+      rows.sums[i] = write_codes(n, scores, largest[i - first], row);
+      end_row<Layout>(n, k2, joined(rows.sums[i], 0), row);
+    }
+  }
 }
 
 }  // namespace

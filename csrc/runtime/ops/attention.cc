@@ -166,19 +166,28 @@ class Attention : public Operator {
       const int64_t m = std::min(s.rows, end - first);
       kernel.pack_rows(m, s.depth, head.q + first * head.q_row, head.q_row, 1, info_.input(0).zero_point, q);
       kernel.product(m, s.keys, s.depth2, q, k, acc, s.keys16);
-      for (int64_t i = 0; i < m; ++i) {
-        const float* mask = nullptr;
-        if (head.mask != nullptr) {
-          mask = head.mask + (first + i) * head.mask_row;
-          if (head.mask_column == 0) std::fill_n(scores, s.keys, *mask);
-          if (head.mask_column == 0) mask = scores;
-        }
-        sum[i] = kernel.exp_codes(s.keys, acc + i * s.keys16, multiplier_, mask, scores, codes + i * s.keys2);
+      const float* mask = head.mask == nullptr ? nullptr : head.mask + first * head.mask_row;
+      const ExpCodes rows = {m, s.keys, acc, s.keys16, multiplier_, mask, head.mask_row, scores, codes, sum};
+      if (mask == nullptr || head.mask_column != 0) {
+        kernel.exp_codes(rows);
+      } else {
+        for (int64_t i = 0; i < m; ++i) one_value_masks(kernel, s, rows, i);
       }
       kernel.product(m, s.value_depth, s.keys2, codes, v, acc, s.values16);
       for (int64_t i = 0; i < m; ++i)
         finish(kernel, s, acc + i * s.values16, sum[i], out, (first + i) * head.v_row);
     }
+  }
+
+  // exp_codes of row i, all keys of which have one value of the mask.
+  static void one_value_masks(const MatmulInt8Kernels& kernel, const Sizes& s, ExpCodes rows, int64_t i) {
+    std::fill_n(rows.scores, rows.n, rows.mask[i * rows.mask_stride]);
+    rows.m = 1;
+    rows.acc += i * rows.acc_stride;
+    rows.mask = rows.scores;
+    rows.codes += i * s.keys2;
+    rows.sums += i;
+    kernel.exp_codes(rows);
   }
 
   // One row of the result; `at` is its first element.

@@ -1,5 +1,5 @@
-// layer_norm over the last axes, row by row: the sum that is normalized, where nobody else reads it, the
-// result, and its quantized form or copy are made while the row is in cache.
+// layer_norm over the last axes, a few rows at a time: the sum that is normalized, where nobody else reads
+// it, the result, and its quantized form or copy are made while the rows are in cache.
 #include "kernels/layer_norm/layer_norm.h"
 
 #include <cmath>
@@ -13,7 +13,9 @@
 namespace pyruntime {
 namespace {
 
-// What is done with every row.
+constexpr int64_t kRows = 4;  // at a time
+
+// What is done with the rows.
 struct Rows {
   decltype(ElementwiseKernels::binary_f32) add;
   decltype(LayerNormKernel::run) normalize;
@@ -25,10 +27,11 @@ struct Rows {
   const Value* grid = nullptr;  // of the bytes
 
   // b and bytes may be null.
-  void run(const float* a, const float* b, float* y, uint8_t* bytes, float* scratch) const {
-    const size_t count = static_cast<size_t>(n);
+  void run(int64_t rows, const float* a, const float* b, float* y, uint8_t* bytes, float* scratch) const {
+    const size_t count = static_cast<size_t>(rows * n);
     if (b != nullptr) add(BinaryF32::add, count, a, b, 1, bounds.lo, bounds.hi, scratch);
-    normalize(count, b != nullptr ? scratch : a, gamma->data(), beta->data(), epsilon, y);
+    normalize(static_cast<size_t>(rows), static_cast<size_t>(n), b != nullptr ? scratch : a, gamma->data(),
+              beta->data(), epsilon, y);
     if (bytes != nullptr) quantize(count, y, grid->scale, grid->zero_point, 0, bytes);
   }
 };
@@ -94,16 +97,17 @@ class LayerNorm : public Operator {
         static_cast<double>(y.t.count()) * (2.0 + (sums ? 0.5 : 0.0) + (bytes.present() ? 1.0 : 0.0));
     Step step;
     step.tasks = static_cast<int>(std::min<int64_t>(lines, tasks_for_cycles(cycles, context.num_threads)));
-    step.scratch_bytes = static_cast<size_t>(r.n) * sizeof(float);
+    step.scratch_bytes = static_cast<size_t>(kRows * r.n) * sizeof(float);
     step.kernel = kernel.name;
     step.isa = isa_name(kernel.isa);
     step.precision = "float32";
     const int tasks = step.tasks;
     step.run = [=](const RunContext& run, int task, int thread) {
       float* scratch = reinterpret_cast<float*>(run.scratch_of(thread));
-      for (int64_t i = lines * task / tasks; i < lines * (task + 1) / tasks; ++i) {
-        r.run(run.at<const float>(a) + i * r.n, sums ? run.at<const float>(b) + i * r.n : nullptr,
-              is_u8 ? scratch : run.at<float>(y) + i * r.n,
+      const int64_t end = lines * (task + 1) / tasks;
+      for (int64_t i = lines * task / tasks; i < end; i += kRows) {
+        r.run(std::min(kRows, end - i), run.at<const float>(a) + i * r.n,
+              sums ? run.at<const float>(b) + i * r.n : nullptr, is_u8 ? scratch : run.at<float>(y) + i * r.n,
               r.grid == nullptr ? nullptr : run.at<uint8_t>(bytes) + i * r.n, scratch);
       }
     };
