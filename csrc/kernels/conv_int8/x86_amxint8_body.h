@@ -18,8 +18,8 @@
 // meet two panels before the next two, which are fetched into L2 meanwhile, a few lines with every step.
 //
 // Tile products run asynchronously to vector instructions. So the epilogue of a block is not done when its
-// tiles are stored, but after the tile instructions of the next block have been issued: it fills the time
-// these take.
+// tiles are stored, but in pieces between the tile instructions of the next block: it fills the time these
+// take, and no piece is so long that the instructions beyond it are out of sight (512 at a time).
 #include <immintrin.h>
 
 #include "kernels/conv_int8/conv_int8.h"
@@ -44,12 +44,6 @@ struct Pixels {  // the first of a tile
 
 constexpr int kBlockValues = 4 * 256;  // s32 of the four C tiles
 
-struct Finished {  // a block whose accumulators lie in scratch and whose epilogue is still to do
-  const int32_t* scratch;
-  Pixels pixels[2];
-  int tiles, panels, channel;
-};
-
 struct Grid {
   const ConvInt8Args* args;
   int tile_rows;      // R
@@ -59,27 +53,39 @@ struct Grid {
   bool joined;  // rows
   int chunks;   // of 64 channels per tap
   ptrdiff_t w_stride;  // panel to panel
-  bool general;        // the fast epilogue would not do
+  bool general;        // the fast epilogues would not do
 };
 
-// Cuts the pixels into tiles.
+// Pixels in a line, cut into tiles of equal height.
+struct Cut {
+  int tiles, rows;
+
+  explicit Cut(int64_t pixels)
+      : tiles(static_cast<int>((pixels + kMaxRows - 1) / kMaxRows)),
+        rows(static_cast<int>((pixels + tiles - 1) / tiles)) {}
+
+  // Of `lines` of them. Half of what a tile takes is taken to be its own, half that of its rows: products
+  // stream rows through, loads and results go by rows, weights do not.
+  int64_t cost(int64_t lines) const { return lines * tiles * (kMaxRows + rows); }
+};
+
+// Cuts the pixels into tiles: each row by itself, or all of them with what lies between.
 void cut(const ConvInt8Args& args, Grid* grid) {
-  const auto ceil_16 = [](int n) { return (n + 15) / 16; };
   grid->pitch = args.cols;
-  int length = args.cols;
+  Cut line(args.cols);
   if (args.x_col_stride > 0 && args.x_row_stride % args.x_col_stride == 0 &&
       args.x_row_stride >= args.cols * args.x_col_stride) {
     const int64_t pitch = args.x_row_stride / args.x_col_stride;
-    const int64_t all = (args.rows - 1) * pitch + args.cols;
-    if ((all + 15) / 16 < static_cast<int64_t>(args.rows) * ceil_16(args.cols)) {
+    const Cut all((args.rows - 1) * pitch + args.cols);
+    if (all.cost(1) < line.cost(args.rows)) {
       grid->pitch = static_cast<int>(pitch);
-      length = static_cast<int>(all);
       grid->joined = true;
+      line = all;
     }
   }
-  grid->tiles_per_row = ceil_16(length);
-  grid->tile_rows = (length + grid->tiles_per_row - 1) / grid->tiles_per_row;
-  grid->tiles = grid->joined ? grid->tiles_per_row : args.rows * grid->tiles_per_row;
+  grid->tiles_per_row = line.tiles;
+  grid->tile_rows = line.rows;
+  grid->tiles = grid->joined ? line.tiles : args.rows * line.tiles;
 }
 
 // The first pixel of a tile; between two joined rows, x alone.
@@ -107,12 +113,24 @@ struct Places {
   __mmask32 mask[kMaxRows + 1];
 };
 
-void find_places(const Grid& grid, const Pixels& first, int channel, __mmask32 channels, Places* places) {
+// A block whose accumulators lie in scratch, and how far its epilogue is.
+struct Finished {
+  const int32_t* scratch;
+  Pixels pixels[2];
+  int tiles, panels, channel;
+  int tile, pixel;  // next
+  Places places;    // of that tile
+};
+
+void find_places(const Grid& grid, const Pixels& first, int channel, Places* places) {
   const ConvInt8Args& args = *grid.args;
   const Requantize& q = args.requantize;
   const ptrdiff_t y_stride = args.y_col_stride, residual_stride = q.residual_col_stride;
   const int cols = args.cols, pitch = grid.pitch, pixels = grid.tile_rows;
-  uint8_t* y = static_cast<uint8_t*>(args.y) + first.row * args.y_row_stride + channel;
+  const unsigned left = static_cast<unsigned>(args.n_end - channel);
+  const __mmask32 channels = static_cast<__mmask32>(_bzhi_u64(~0ull, left < 32 ? left : 32));
+  uint8_t* y =
+      static_cast<uint8_t*>(args.y) + first.row * args.y_row_stride + channel * (q.f32_output ? 4 : 1);
   const uint8_t* residual =
       q.residual == nullptr ? y : q.residual + first.row * q.residual_row_stride + channel;
   int col = first.col;
@@ -133,24 +151,34 @@ void find_places(const Grid& grid, const Pixels& first, int channel, __mmask32 c
   places->mask[pixels] = 0;
 }
 
-// acc: [panel][pixel][16]; panel 1 follows 16 * 16 values later.
+// Channel constants of two panels.
+struct Scaling {
+  __m512 multiplier[2], offset[2];
+
+  Scaling(const Requantize& q, int channel)
+      : multiplier{_mm512_loadu_ps(q.multiplier + channel), _mm512_loadu_ps(q.multiplier + channel + 16)},
+        offset{_mm512_loadu_ps(q.offset + channel), _mm512_loadu_ps(q.offset + channel + 16)} {}
+
+  __m512 scaled(const int32_t* acc, int panel) const {
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(acc)), multiplier[panel], offset[panel]);
+  }
+};
+
+// Pixels [begin, end) of a tile, bytes. acc: [panel][pixel][16]; panel 1 follows 16 * 16 values later. An odd
+// end packs one unused row of the scratch.
 template <bool kResidual>
-void store_fast(const Grid& grid, const int32_t* acc, const Places& places, int channel) {
-  const Requantize& q = grid.args->requantize;
+void store_u8(const Requantize& q, const int32_t* acc, const Places& places, int channel, int begin,
+              int end) {
   const RequantizeVectors constants = requantize_vectors(q);
-  const __m512 multiplier[2] = {_mm512_loadu_ps(q.multiplier + channel),
-                                _mm512_loadu_ps(q.multiplier + channel + 16)};
-  const __m512 offset[2] = {_mm512_loadu_ps(q.offset + channel), _mm512_loadu_ps(q.offset + channel + 16)};
-  const int pixels = grid.tile_rows;
-  for (int m = 0; m < pixels; m += 2, acc += 32) {  // an odd count packs one unused row of the scratch
+  const Scaling scaling(q, channel);
+  for (int m = begin; m < end; m += 2) {
     __m512i v[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      const int panel = i % 2, pixel = i / 2;
-      const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(acc + 256 * panel + 16 * pixel)),
-                                       multiplier[panel], offset[panel]);
+      const int panel = i % 2, pixel = m + i / 2;
+      const __m512 f = scaling.scaled(acc + 256 * panel + 16 * pixel, panel);
       if (kResidual) {
-        const uint8_t* residual = places.residual[m + pixel] + 16 * panel;
+        const uint8_t* residual = places.residual[pixel] + 16 * panel;
         v[i] = requantize_residual_to_s32(constants, f,
                                           _mm_loadu_si128(reinterpret_cast<const __m128i*>(residual)));
       } else {
@@ -163,31 +191,56 @@ void store_fast(const Grid& grid, const int32_t* acc, const Places& places, int 
   }
 }
 
-void store_tile(const Grid& grid, const int32_t* acc, const Pixels& first, int channel, int panels) {
-  const Requantize& q = grid.args->requantize;
-  const int left = grid.args->n_end - channel;
-  Places places;
-  if (!grid.general && panels == 2) {
-    const unsigned channels = static_cast<unsigned>(left < 32 ? left : 32);
-    find_places(grid, first, channel, static_cast<__mmask32>(_bzhi_u64(~0ull, channels)), &places);
-    if (q.residual != nullptr)
-      store_fast<true>(grid, acc, places, channel);
-    else
-      store_fast<false>(grid, acc, places, channel);
-    return;
-  }
-  find_places(grid, first, 0, 1, &places);
-  for (int m = 0; m < grid.tile_rows; ++m) {
-    for (int j = 0; j < panels && places.mask[m] != 0; ++j) {
-      requantize_store16(q, _mm512_load_si512(acc + 256 * j + 16 * m), channel + 16 * j, left - 16 * j,
-                         q.residual == nullptr ? nullptr : places.residual[m], places.y[m]);
+// The same for float outputs.
+void store_f32(const Requantize& q, const int32_t* acc, const Places& places, int channel, int begin,
+               int end) {
+  const __m512 lo = _mm512_set1_ps(q.lo), hi = _mm512_set1_ps(q.hi);
+  const Scaling scaling(q, channel);
+  for (int m = begin; m < end; ++m) {
+    for (int panel = 0; panel < 2; ++panel) {
+      const __m512 f = requantize_clamp16(scaling.scaled(acc + 256 * panel + 16 * m, panel), lo, hi);
+      _mm512_mask_storeu_ps(places.y[m] + 64 * panel, static_cast<__mmask16>(places.mask[m] >> 16 * panel),
+                            f);
     }
   }
 }
 
-void finish(const Grid& grid, const Finished& block) {
-  for (int i = 0; i < block.tiles; ++i) {
-    store_tile(grid, block.scratch + 512 * i, block.pixels[i], block.channel, block.panels);
+// Any output, any number of panels.
+void store_general(const Requantize& q, const int32_t* acc, const Places& places, int channel, int channels,
+                   int panels, int begin, int end) {
+  const ptrdiff_t first = channel * (q.f32_output ? 4 : 1);  // bytes: requantize_store16 counts from 0
+  for (int m = begin; m < end; ++m) {
+    for (int j = 0; j < panels && places.mask[m] != 0; ++j) {
+      requantize_store16(q, _mm512_load_si512(acc + 256 * j + 16 * m), channel + 16 * j, channels - 16 * j,
+                         q.residual == nullptr ? nullptr : places.residual[m] - channel, places.y[m] - first);
+    }
+  }
+}
+
+// The epilogue of `pairs` more pairs of pixels.
+[[gnu::noinline]] void finish(const Grid& grid, Finished* block, int pairs) {
+  const Requantize& q = grid.args->requantize;
+  const int channel = block->channel;
+  while (pairs > 0 && block->tile < block->tiles) {
+    if (block->pixel == 0) find_places(grid, block->pixels[block->tile], channel, &block->places);
+    const int32_t* acc = block->scratch + 512 * block->tile;
+    const int begin = block->pixel, wanted = begin + 2 * pairs;
+    const int end = wanted < grid.tile_rows ? wanted : grid.tile_rows;
+    if (grid.general || block->panels != 2) {
+      store_general(q, acc, block->places, channel, grid.args->n_end - channel, block->panels, begin, end);
+    } else if (q.f32_output) {
+      store_f32(q, acc, block->places, channel, begin, end);
+    } else if (q.residual != nullptr) {
+      store_u8<true>(q, acc, block->places, channel, begin, end);
+    } else {
+      store_u8<false>(q, acc, block->places, channel, begin, end);
+    }
+    pairs -= (end - begin + 1) / 2;
+    block->pixel = end;
+    if (end == grid.tile_rows) {
+      block->pixel = 0;
+      ++block->tile;
+    }
   }
 }
 
@@ -200,17 +253,19 @@ struct Ahead {
 // Tiles `tile` and, if kTwoM, `tile + 1`; panels `panel` and, if kTwoN, `panel + 1`. Finishes `previous`.
 template <bool kTwoM, bool kTwoN, typename Amx>
 [[gnu::always_inline]] inline void run_block(Amx& amx, const Grid& grid, int tile, int panel, Ahead ahead,
-                                             int32_t* scratch, Finished* previous) {
+                                             int32_t* scratch, Finished* block, Finished* previous) {
   (void)amx;
   const ConvInt8Args& args = *grid.args;
-  Finished block;
-  block.scratch = scratch;
-  block.pixels[0] = tile_pixels(grid, tile);
-  block.pixels[1] = kTwoM ? tile_pixels(grid, tile + 1) : block.pixels[0];
-  block.tiles = kTwoM ? 2 : 1;
-  block.panels = kTwoN ? 2 : 1;
-  block.channel = 16 * panel;
-  const int32_t* init = args.requantize.acc_init + block.channel;
+  const int pairs = previous->tiles * ((grid.tile_rows + 1) / 2), steps = args.taps * grid.chunks;
+  const int pairs_a_step = (pairs + steps - 1) / steps;
+  block->scratch = scratch;
+  block->pixels[0] = tile_pixels(grid, tile);
+  block->pixels[1] = kTwoM ? tile_pixels(grid, tile + 1) : block->pixels[0];
+  block->tiles = kTwoM ? 2 : 1;
+  block->panels = kTwoN ? 2 : 1;
+  block->channel = 16 * panel;
+  block->tile = block->pixel = 0;
+  const int32_t* init = args.requantize.acc_init + block->channel;
   const int8_t* w = static_cast<const int8_t*>(args.w) + panel * grid.w_stride;
   const ptrdiff_t s = args.x_col_stride;
   PYRUNTIME_AMX_LOAD(amx, 0, init, 0);
@@ -218,8 +273,8 @@ template <bool kTwoM, bool kTwoN, typename Amx>
   if (kTwoM) PYRUNTIME_AMX_LOAD(amx, 2, init, 0);
   if (kTwoM && kTwoN) PYRUNTIME_AMX_LOAD(amx, 3, init + 16, 0);
   for (int tap = 0; tap < args.taps; ++tap) {
-    const uint8_t* x0 = block.pixels[0].x + args.tap_offset[tap];
-    const uint8_t* x1 = block.pixels[1].x + args.tap_offset[tap];
+    const uint8_t* x0 = block->pixels[0].x + args.tap_offset[tap];
+    const uint8_t* x1 = block->pixels[1].x + args.tap_offset[tap];
     for (int chunk = 0; chunk < grid.chunks; ++chunk, x0 += 64, x1 += 64, w += 1024) {
       PYRUNTIME_AMX_LOAD(amx, 4, x0, s);
       PYRUNTIME_AMX_LOAD(amx, 6, w, 64);
@@ -234,37 +289,45 @@ template <bool kTwoM, bool kTwoN, typename Amx>
         _mm_prefetch(reinterpret_cast<const char*>(ahead.w + grid.w_stride + line), _MM_HINT_T1);
       }
       ahead.w += 1024;
+      if (previous->tile < previous->tiles) finish(grid, previous, pairs_a_step);
     }
   }
-  finish(grid, *previous);
   PYRUNTIME_AMX_STORE(amx, 0, scratch, 64);
   if (kTwoN) PYRUNTIME_AMX_STORE(amx, 1, scratch + 256, 64);
   if (kTwoM) PYRUNTIME_AMX_STORE(amx, 2, scratch + 512, 64);
   if (kTwoM && kTwoN) PYRUNTIME_AMX_STORE(amx, 3, scratch + 768, 64);
-  *previous = block;
 }
 
-// All pixels for the panels [panel_begin, panel_end). scratch: two blocks, used in turn. ahead: two panels to
-// fetch meanwhile, or null.
+// Two blocks, used in turn: one is computed while the other is finished.
+struct Blocks {
+  alignas(64) int32_t scratch[2][kBlockValues];
+  Finished block[2];
+  int next;
+};
+
+// All pixels for the panels [panel_begin, panel_end). ahead: two panels to fetch meanwhile, or null.
 template <typename Amx>
 [[gnu::always_inline]] inline void run_panels(Amx& amx, const Grid& grid, int panel_begin, int panel_end,
-                                              const int8_t* ahead, int32_t* scratch, Finished* previous) {
-  const int tiles = grid.tiles, blocks = (tiles + 1) / 2;
+                                              const int8_t* ahead, Blocks* blocks) {
+  const int tiles = grid.tiles, pairs = (tiles + 1) / 2;
   for (int tile = 0; tile < tiles; tile += 2) {
     const bool two_m = tile + 1 < tiles;
     Ahead lines{static_cast<const int8_t*>(grid.args->w), 0, 0};  // none
-    if (ahead != nullptr) lines = {ahead, 16 * (tile / 2) / blocks * 64, 16 * (tile / 2 + 1) / blocks * 64};
+    if (ahead != nullptr) lines = {ahead, 16 * (tile / 2) / pairs * 64, 16 * (tile / 2 + 1) / pairs * 64};
     for (int panel = panel_begin; panel < panel_end; panel += 2) {
       const bool two_n = panel + 1 < panel_end;
-      int32_t* free = previous->scratch == scratch ? scratch + kBlockValues : scratch;
+      int32_t* scratch = blocks->scratch[blocks->next];
+      Finished* block = &blocks->block[blocks->next];
+      Finished* previous = &blocks->block[1 - blocks->next];
+      blocks->next = 1 - blocks->next;
       if (two_m && two_n) {
-        run_block<true, true>(amx, grid, tile, panel, lines, free, previous);
+        run_block<true, true>(amx, grid, tile, panel, lines, scratch, block, previous);
       } else if (two_m) {
-        run_block<true, false>(amx, grid, tile, panel, lines, free, previous);
+        run_block<true, false>(amx, grid, tile, panel, lines, scratch, block, previous);
       } else if (two_n) {
-        run_block<false, true>(amx, grid, tile, panel, lines, free, previous);
+        run_block<false, true>(amx, grid, tile, panel, lines, scratch, block, previous);
       } else {
-        run_block<false, false>(amx, grid, tile, panel, lines, free, previous);
+        run_block<false, false>(amx, grid, tile, panel, lines, scratch, block, previous);
       }
     }
   }
@@ -277,7 +340,7 @@ void run_amx(const ConvInt8Args& given) {
   grid.args = &args;
   cut(args, &grid);
   grid.chunks = (args.k + 63) / 64;
-  grid.general = conv_int8::needs_general_epilogue(args);
+  grid.general = !args.requantize.f32_output && conv_int8::needs_general_epilogue(args);
   grid.w_stride = conv_int8::panel16_stride(args.taps, args.k, 64);
 
   AmxConfig config;
@@ -287,21 +350,22 @@ void run_amx(const ConvInt8Args& given) {
   }
   PYRUNTIME_AMX_STATE(amx);
   PYRUNTIME_AMX_CONFIGURE(amx, config);
-  alignas(64) int32_t scratch[2 * kBlockValues];
-  Finished previous{};  // no tiles: nothing to finish yet
+  Blocks blocks;
+  blocks.next = 0;
+  blocks.block[1].tile = blocks.block[1].tiles = 0;  // nothing to finish yet
 
   const int panel_begin = args.n_begin / 16, panel_end = (args.n_end + 15) / 16, panels = (args.n + 15) / 16;
   if ((panel_end - panel_begin) * grid.w_stride <= kWeightsInL2 && grid.tiles * 16 >= kFewPixels) {
-    run_panels(amx, grid, panel_begin, panel_end, nullptr, scratch, &previous);
+    run_panels(amx, grid, panel_begin, panel_end, nullptr, &blocks);
   } else {
     for (int panel = panel_begin; panel < panel_end; panel += 2) {
       // Beyond the panels of this call as well: they are likely to be those of the next one.
       const int8_t* ahead =
           panel + 4 <= panels ? static_cast<const int8_t*>(args.w) + (panel + 2) * grid.w_stride : nullptr;
-      run_panels(amx, grid, panel, panel_end - panel < 2 ? panel_end : panel + 2, ahead, scratch, &previous);
+      run_panels(amx, grid, panel, panel_end - panel < 2 ? panel_end : panel + 2, ahead, &blocks);
     }
   }
-  finish(grid, previous);
+  finish(grid, &blocks.block[1 - blocks.next], kBlockValues);
   PYRUNTIME_AMX_RELEASE(amx);
 }
 
