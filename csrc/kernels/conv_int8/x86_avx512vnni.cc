@@ -50,8 +50,26 @@ struct Tile {
   bool whole_range;  // results are bounded by 0 and 255
 };
 
-// The general epilogue works from memory, so that it exists once and not per tile shape.
+// Float outputs, from the accumulators of panel after panel: what its channels share is read once.
+[[gnu::noinline]] void store_f32(const Tile& t, const __m512i* acc, int pixels, int panels) {
+  const Requantize& q = *t.requantize;
+  const __m512 lo = _mm512_set1_ps(q.lo), hi = _mm512_set1_ps(q.hi);
+  for (int j = 0; j < panels; ++j) {
+    const int channel = t.channel + 16 * j;
+    const __mmask16 mask = requantize_mask16(t.n - channel);
+    const __m512 multiplier = _mm512_loadu_ps(q.multiplier + channel);
+    const __m512 offset = _mm512_loadu_ps(q.offset + channel);
+    uint8_t* y = t.y + 4 * channel;
+    for (int m = 0; m < pixels; ++m, y += t.y_stride) {
+      const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[m * panels + j]), multiplier, offset);
+      _mm512_mask_storeu_ps(y, mask, requantize_clamp16(f, lo, hi));
+    }
+  }
+}
+
+// The general epilogues work from memory, so that they exist once and not per tile shape.
 [[gnu::noinline]] void store_general(const Tile& t, const __m512i* acc, int pixels, int panels) {
+  if (t.requantize->f32_output) return store_f32(t, acc, pixels, panels);
   for (int m = 0; m < pixels; ++m) {
     const uint8_t* residual = t.residual == nullptr ? nullptr : t.residual + m * t.residual_stride;
     for (int j = 0; j < panels; ++j) {
