@@ -233,14 +233,14 @@ std::vector<Shape> shapes_of(const std::vector<py::array>& arrays) {
 }
 
 // `arrays` are one per input, of its dtype and C-contiguous; the caller keeps them alive.
-py::list run_plan(Session& session, const Plan& plan, const std::vector<py::array>& arrays) {
+py::list run_plan(Session& session, const RunPlan& plan, const std::vector<py::array>& arrays) {
   const Program& program = session.program();
   std::vector<const void*> in;
   for (const py::array& a : arrays) in.push_back(a.data());
   py::list results;
   std::vector<void*> out;
   for (size_t i = 0; i < program.outputs.size(); ++i) {
-    py::array result(numpy_dtype(program.values[program.outputs[i]].dtype), plan.output_shapes()[i]);
+    py::array result(numpy_dtype(program.values[program.outputs[i]].dtype), plan.output_shapes[i]);
     out.push_back(result.mutable_data());
     results.append(std::move(result));
   }
@@ -269,7 +269,7 @@ py::list run(Session& session, const py::list& inputs) {
     expect_c_contiguous(a, what);
   }
   const std::vector<Shape> shapes = shapes_of(arrays);
-  std::shared_ptr<const Plan> plan;
+  std::shared_ptr<const RunPlan> plan;
   {
     py::gil_scoped_release release;
     plan = session.plan_for(shapes);
@@ -290,7 +290,7 @@ py::object run_again(Session& session, const py::object& feed) {
     arrays.push_back(py::reinterpret_borrow<py::array>(given));
     if (!has_dtype(arrays.back(), v.dtype) || !is_c_contiguous(arrays.back())) return py::none();
   }
-  const std::shared_ptr<const Plan> plan = session.find_plan(shapes_of(arrays));
+  const std::shared_ptr<const RunPlan> plan = session.find_plan(shapes_of(arrays));
   if (plan == nullptr) return py::none();
   return run_plan(session, *plan, arrays);
 }

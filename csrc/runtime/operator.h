@@ -120,6 +120,12 @@ class Operator {
   // True for a concat of channels (axis 1 of an image). Its prepare() skips inputs that lie in the output's
   // buffer.
   virtual bool joins_channels(const Shape& /*output*/) const { return false; }
+  // True if sample i of the output (along axis 0) needs nothing but samples i of the `batched` inputs, and
+  // the other inputs. Only inputs read at run time count. Called if the output grows with the batch.
+  virtual bool keeps_samples(const std::vector<Shape>& /*inputs*/,
+                             const std::vector<bool>& /*batched*/) const {
+    return false;
+  }
   // Chooses kernels and packs weights. Called only if the output has elements.
   virtual Step prepare(const PlanContext& context) const = 0;
 

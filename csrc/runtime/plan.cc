@@ -22,6 +22,11 @@ size_t physical_memory() {
   return SIZE_MAX / 2;
 }
 
+int64_t sample_bytes(const Shape& shape, DType dtype) {
+  if (shape.empty()) return 0;
+  return element_count(Shape(shape.begin() + 1, shape.end())) * static_cast<int64_t>(dtype_size(dtype));
+}
+
 }  // namespace
 
 std::vector<Shape> infer_shapes(const Program& program, const Operators& operators,
@@ -58,6 +63,10 @@ Plan::Plan(const Program& program, const Operators& operators, const std::vector
            const PlanOptions& options, WeightCache* cache, ThreadPool* pool)
     : num_threads_(options.num_threads) {
   PlanBuilder(*this, program, operators, options, cache, pool).build(input_shapes);
+  for (size_t i = 0; i < input_shapes.size(); ++i)
+    input_sample_bytes_.push_back(sample_bytes(input_shapes[i], program.values[program.inputs[i]].dtype));
+  for (size_t i = 0; i < output_shapes_.size(); ++i)
+    output_sample_bytes_.push_back(sample_bytes(output_shapes_[i], program.values[program.outputs[i]].dtype));
   const auto is_shared = [](const PlanStep& step) { return step.step.tasks > 1; };
   wakes_ = std::any_of(steps_.begin(), steps_.end(), is_shared) && !is_shared(steps_.front());
   const size_t bytes = arena_bytes_ + scratch_stride_ * static_cast<size_t>(num_threads_);
@@ -101,13 +110,16 @@ void StepTasks::operator()(int task, int thread) const {
     fill_halo(step->halo.t, context->at<char>(step->halo), step->halo_byte);
 }
 
-void Plan::run(const void* const* inputs, void* const* outputs, ThreadPool& pool, int64_t* step_ns) const {
+void Plan::run(const void* const* inputs, void* const* outputs, int64_t first, ThreadPool& pool,
+               int64_t* step_ns) const {
   std::unique_ptr<Workspace> w = take_workspace();
   for (size_t i = 0; i < buffers_.size(); ++i) {
     const BufferPlan& b = buffers_[i];
     if (b.kind == BufferPlan::Kind::input)
-      w->buffers[i] = static_cast<char*>(const_cast<void*>(inputs[b.index]));
-    if (b.kind == BufferPlan::Kind::output) w->buffers[i] = static_cast<char*>(outputs[b.index]);
+      w->buffers[i] =
+          static_cast<char*>(const_cast<void*>(inputs[b.index])) + first * input_sample_bytes_[b.index];
+    if (b.kind == BufferPlan::Kind::output)
+      w->buffers[i] = static_cast<char*>(outputs[b.index]) + first * output_sample_bytes_[b.index];
   }
   if (wakes_) pool.wake();
   {

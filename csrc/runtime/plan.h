@@ -61,14 +61,17 @@ class Plan {
   const std::vector<PlanStep>& steps() const { return steps_; }
   size_t arena_bytes() const { return arena_bytes_; }
 
-  // Reads inputs, writes outputs (C order). `step_ns`, if not null, receives the duration of every step.
-  void run(const void* const* inputs, void* const* outputs, ThreadPool& pool, int64_t* step_ns) const;
+  // Reads inputs, writes outputs (C order), all from sample `first` on. `step_ns`, if not null, receives the
+  // duration of every step.
+  void run(const void* const* inputs, void* const* outputs, int64_t first, ThreadPool& pool,
+           int64_t* step_ns) const;
 
  private:
   friend class PlanBuilder;
   std::unique_ptr<Workspace> take_workspace() const;
 
   std::vector<Shape> output_shapes_;
+  std::vector<int64_t> input_sample_bytes_, output_sample_bytes_;
   std::vector<PlanStep> steps_;
   std::vector<BufferPlan> buffers_;
   std::vector<AlignedBuffer> constants_;  // constants kept in another layout

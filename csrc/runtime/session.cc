@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/cpu_features.h"
+#include "runtime/batch.h"
 #include "runtime/for_each_node.h"
 
 namespace pyruntime {
@@ -87,12 +88,12 @@ void Session::check_shapes(const std::vector<Shape>& input_shapes) const {
   }
 }
 
-std::shared_ptr<const Plan> Session::find_plan(const std::vector<Shape>& input_shapes) {
+std::shared_ptr<const RunPlan> Session::find_plan(const std::vector<Shape>& input_shapes) {
   std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
   return lock.owns_lock() ? find_plan_locked(input_shapes) : nullptr;
 }
 
-std::shared_ptr<const Plan> Session::find_plan_locked(const std::vector<Shape>& input_shapes) {
+std::shared_ptr<const RunPlan> Session::find_plan_locked(const std::vector<Shape>& input_shapes) {
   for (auto it = plans_.begin(); it != plans_.end(); ++it) {
     if (it->shapes != input_shapes) continue;
     plans_.splice(plans_.begin(), plans_, it);
@@ -101,28 +102,54 @@ std::shared_ptr<const Plan> Session::find_plan_locked(const std::vector<Shape>& 
   return nullptr;
 }
 
-std::shared_ptr<const Plan> Session::plan_for(const std::vector<Shape>& input_shapes) {
+std::shared_ptr<const RunPlan> Session::plan_for(const std::vector<Shape>& input_shapes) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (std::shared_ptr<const Plan> found = find_plan_locked(input_shapes)) return found;
+  if (std::shared_ptr<const RunPlan> found = find_plan_locked(input_shapes)) return found;
   check_shapes(input_shapes);
-  auto plan =
-      std::make_shared<const Plan>(*program_, operators_, input_shapes, plan_options_, &cache_, pool_.get());
-  plans_.push_front({input_shapes, plan});
-  if (plans_.size() > kMaxPlans) plans_.pop_back();
-  newest_ = plan;
-  return plan;
+  const std::vector<int64_t> slices = batch_slices(*program_, operators_, input_shapes);
+  if (slices.size() == 1) return whole_plan(input_shapes);
+  auto run = std::make_shared<RunPlan>();
+  int64_t first = 0;
+  for (const int64_t samples : slices) {
+    run->slices.push_back({whole_plan(with_samples(input_shapes, samples))->slices[0].plan, first});
+    first += samples;
+  }
+  run->output_shapes = with_samples(run->slices[0].plan->output_shapes(), first);
+  keep(input_shapes, run);
+  return run;
 }
 
-void Session::run(const Plan& plan, const void* const* inputs, void* const* outputs) {
-  if (!profiling_) {
-    plan.run(inputs, outputs, *pool_, nullptr);
-    return;
+std::shared_ptr<const RunPlan> Session::whole_plan(const std::vector<Shape>& input_shapes) {
+  const std::shared_ptr<const RunPlan> found = find_plan_locked(input_shapes);
+  if (found != nullptr && found->slices.size() == 1) return found;
+  auto run = std::make_shared<RunPlan>();
+  auto plan =
+      std::make_shared<const Plan>(*program_, operators_, input_shapes, plan_options_, &cache_, pool_.get());
+  run->output_shapes = plan->output_shapes();
+  run->slices.push_back({std::move(plan), 0});
+  keep(input_shapes, run);
+  return run;
+}
+
+void Session::keep(const std::vector<Shape>& input_shapes, std::shared_ptr<const RunPlan> run) {
+  newest_ = run->slices[0].plan;
+  plans_.push_front({input_shapes, std::move(run)});
+  if (plans_.size() > kMaxPlans) plans_.pop_back();
+}
+
+void Session::run(const RunPlan& run, const void* const* inputs, void* const* outputs) {
+  for (const RunPlan::Slice& slice : run.slices) {
+    const Plan& plan = *slice.plan;
+    if (!profiling_) {
+      plan.run(inputs, outputs, slice.first, *pool_, nullptr);
+      continue;
+    }
+    std::vector<int64_t> step_ns(plan.steps().size(), 0);
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begin = Clock::now();
+    plan.run(inputs, outputs, slice.first, *pool_, step_ns.data());
+    record(plan, step_ns, std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin).count());
   }
-  std::vector<int64_t> step_ns(plan.steps().size(), 0);
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point begin = Clock::now();
-  plan.run(inputs, outputs, *pool_, step_ns.data());
-  record(plan, step_ns, std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin).count());
 }
 
 void Session::record(const Plan& plan, const std::vector<int64_t>& step_ns, int64_t wall_ns) {

@@ -35,6 +35,16 @@ struct ProfileReport {
   int64_t calls = 0, nanoseconds = 0;  // summed over the runs
 };
 
+// The plans of a run: of the whole batch, or of its slices, one after the other.
+struct RunPlan {
+  struct Slice {
+    std::shared_ptr<const Plan> plan;
+    int64_t first;  // sample
+  };
+  std::vector<Slice> slices;
+  std::vector<Shape> output_shapes;
+};
+
 class Session {
  public:
   Session(Program program, const SessionOptions& options);
@@ -44,18 +54,21 @@ class Session {
   int num_threads() const { return pool_->num_threads(); }
   bool profiling() const { return profiling_; }
 
-  // The plan for these input shapes, made or reused. Throws Error for shapes that do not fit.
-  std::shared_ptr<const Plan> plan_for(const std::vector<Shape>& input_shapes);
-  // The plan these shapes had before; null if there is none, or while another thread is making one.
-  std::shared_ptr<const Plan> find_plan(const std::vector<Shape>& input_shapes);
-  void run(const Plan& plan, const void* const* inputs, void* const* outputs);
+  // The plans for these input shapes, made or reused. Throws Error for shapes that do not fit.
+  std::shared_ptr<const RunPlan> plan_for(const std::vector<Shape>& input_shapes);
+  // What these shapes had before; null if there is nothing, or while another thread is planning.
+  std::shared_ptr<const RunPlan> find_plan(const std::vector<Shape>& input_shapes);
+  void run(const RunPlan& run, const void* const* inputs, void* const* outputs);
 
   std::vector<KernelReport> kernels() const;   // of the newest plan
   std::vector<TuningReport> tuning() const;    // of the newest plan
   std::vector<ProfileReport> profile() const;  // rows sum to the wall time of all runs
 
  private:
-  std::shared_ptr<const Plan> find_plan_locked(const std::vector<Shape>& input_shapes);
+  std::shared_ptr<const RunPlan> find_plan_locked(const std::vector<Shape>& input_shapes);
+  // One plan for all of the batch.
+  std::shared_ptr<const RunPlan> whole_plan(const std::vector<Shape>& input_shapes);
+  void keep(const std::vector<Shape>& input_shapes, std::shared_ptr<const RunPlan> run);
   void check_shapes(const std::vector<Shape>& input_shapes) const;
   void plan_ahead();
   void record(const Plan& plan, const std::vector<int64_t>& step_ns, int64_t wall_ns);
@@ -69,7 +82,7 @@ class Session {
 
   struct Entry {
     std::vector<Shape> shapes;
-    std::shared_ptr<const Plan> plan;
+    std::shared_ptr<const RunPlan> plan;
   };
   mutable std::mutex mutex_;
   std::list<Entry> plans_;  // most recently used first

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "kernels/matmul_int8/matmul_int8.h"
+#include "runtime/batch.h"
 #include "runtime/kernel_choice.h"
 #include "runtime/loop_nest.h"
 #include "runtime/ops/makers.h"
@@ -83,6 +84,11 @@ class Attention : public Operator {
                    shape_string(full));
     }
     return {q[0], q[1], v[2]};
+  }
+
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    if (!batched[0] || !batched[1] || !batched[2]) return false;
+    return !info_.has_input(3) || broadcasts_samples({inputs[3]}, {batched[3]}, 4);
   }
 
   LayoutTraits traits() const override {

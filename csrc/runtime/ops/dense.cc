@@ -41,6 +41,10 @@ class Dense : public Operator {
     return t;
   }
 
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    return inputs[0].size() > 1 && batched[0] && (!info_.has_input(residual_) || batched[residual_]);
+  }
+
   bool applies_table() const override {
     return info_.input(0).dtype == DType::u8 && info_.output().dtype == DType::u8;
   }

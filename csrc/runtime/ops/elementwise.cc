@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/lut/lut.h"
+#include "runtime/batch.h"
 #include "runtime/ops/makers.h"
 #include "runtime/ops/map_step.h"
 
@@ -80,6 +81,10 @@ class Binary : public Operator {
     LayoutTraits t;
     t.propagates = t.elementwise = true;
     return t;
+  }
+
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    return broadcasts_samples(inputs, batched, infer(inputs).size());
   }
 
   const SumBounds* sum() const override { return is_add_ && !integer_ ? &bounds_ : nullptr; }
@@ -177,6 +182,9 @@ class Unary : public Operator {
   }
 
   Shape infer(const std::vector<Shape>& inputs) const override { return inputs[0]; }
+  bool keeps_samples(const std::vector<Shape>&, const std::vector<bool>& batched) const override {
+    return batched[0];
+  }
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.propagates = t.elementwise = true;
@@ -215,6 +223,9 @@ class Lut : public Operator {
     std::memcpy(table_.data(), table.data, 256);
   }
   Shape infer(const std::vector<Shape>& inputs) const override { return inputs[0]; }
+  bool keeps_samples(const std::vector<Shape>&, const std::vector<bool>& batched) const override {
+    return batched[0];
+  }
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.propagates = t.elementwise = true;

@@ -25,6 +25,11 @@ class Gather : public Operator {
     return out;
   }
 
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    const bool first = resolve_axis(info_, axis_, inputs[0].size()) == 0;
+    return batched[0] ? !batched[1] && !first : batched[1] && first;
+  }
+
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.input = t.output = Form::plain;

@@ -62,6 +62,10 @@ class LayerNorm : public Operator {
     return inputs[0];
   }
 
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    return batched[0] && resolve_axis(info_, axis_, inputs[0].size()) != 0;
+  }
+
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.input = t.output = Form::plain;

@@ -6,6 +6,7 @@
 
 #include "kernels/conv_f32/conv_f32.h"
 #include "kernels/matmul_int8/matmul_int8.h"
+#include "runtime/batch.h"
 #include "runtime/kernel_choice.h"
 #include "runtime/loop_nest.h"
 #include "runtime/ops/makers.h"
@@ -30,6 +31,11 @@ class Matmul : public Operator {
     if (!p.vector_a) out.push_back(p.m);
     if (!p.vector_b) out.push_back(p.n);
     return out;
+  }
+
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    const size_t rank = std::max(inputs[0].size(), inputs[1].size());
+    return rank > 2 && broadcasts_samples(inputs, batched, rank);
   }
 
   LayoutTraits traits() const override {

@@ -37,6 +37,11 @@ class Concat : public Operator {
     return t;
   }
 
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    return resolve_axis(info_, axis_, inputs[0].size()) != 0 &&
+           std::find(batched.begin(), batched.end(), false) == batched.end();
+  }
+
   bool joins_channels(const Shape& output) const override {
     return output.size() >= 3 && output.size() <= 4 && resolve_axis(info_, axis_, output.size()) == 1;
   }
@@ -122,6 +127,10 @@ class Slice : public ViewCopy {
   Shape infer(const std::vector<Shape>& inputs) const override {
     return cut(inputs[0], ends(inputs.size() > 1 ? inputs[1] : Shape())).shape;
   }
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    const Cut c = cut(inputs[0], ends(inputs.size() > 1 ? inputs[1] : Shape()));
+    return batched[0] && c.start[0] == 0 && c.step[0] == 1 && c.shape[0] == inputs[0][0];
+  }
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.propagates = true;
@@ -192,6 +201,9 @@ class Transpose : public ViewCopy {
     for (int64_t axis : perm_) out.push_back(inputs[0][resolve_axis(info_, axis, perm_.size())]);
     return out;
   }
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    return batched[0] && resolve_axis(info_, perm_[0], inputs[0].size()) == 0;
+  }
   LayoutTraits traits() const override { return {}; }
   Step prepare(const PlanContext& context) const override {
     Strides view;
@@ -227,6 +239,10 @@ class Reshape : public Operator {
     if (op == "reshape") return reshaped(in);
     if (op == "flatten") return flattened(in);
     return op == "squeeze" ? squeezed(in) : unsqueezed(in);
+  }
+  // In memory a sample is one run, whatever its shape.
+  bool keeps_samples(const std::vector<Shape>&, const std::vector<bool>& batched) const override {
+    return batched[0];
   }
   LayoutTraits traits() const override {
     LayoutTraits t;

@@ -43,6 +43,10 @@ class Pad : public Operator {
     return out;
   }
 
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    return batched[0] && pads_[0] == 0 && pads_[inputs[0].size()] == 0;
+  }
+
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.propagates = true;

@@ -48,6 +48,10 @@ class Pool : public Operator {
     return out;
   }
 
+  bool keeps_samples(const std::vector<Shape>&, const std::vector<bool>& batched) const override {
+    return batched[0];
+  }
+
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.input = t.output = Form::channels_last;

@@ -26,6 +26,9 @@ class ElementMap : public Operator {
  public:
   using Operator::Operator;
   Shape infer(const std::vector<Shape>& inputs) const override { return inputs[0]; }
+  bool keeps_samples(const std::vector<Shape>&, const std::vector<bool>& batched) const override {
+    return batched[0];
+  }
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.propagates = t.elementwise = true;

@@ -22,6 +22,9 @@ class Softmax : public Operator {
     resolve_axis(info_, axis_, inputs[0].size());
     return inputs[0];
   }
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    return batched[0] && resolve_axis(info_, axis_, inputs[0].size()) != 0;
+  }
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.propagates = true;
@@ -93,6 +96,9 @@ class ReduceMean : public Operator {
       }
     }
     return out;
+  }
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    return batched[0] && !resolve_axes(info_, axes_, inputs[0].size())[0];
   }
   LayoutTraits traits() const override {
     LayoutTraits t;

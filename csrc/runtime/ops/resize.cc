@@ -66,6 +66,10 @@ class Resize : public Operator {
     return out;
   }
 
+  bool keeps_samples(const std::vector<Shape>&, const std::vector<bool>& batched) const override {
+    return batched[0] && (scales_.empty() || scales_[0] == 1.0);
+  }
+
   LayoutTraits traits() const override {
     LayoutTraits t;
     t.input = t.output = Form::channels_last;

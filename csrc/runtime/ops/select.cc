@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/axes.h"
+#include "runtime/batch.h"
 #include "runtime/kernel_choice.h"
 #include "runtime/loop_nest.h"
 #include "runtime/ops/makers.h"
@@ -28,6 +29,10 @@ class Where : public Operator {
                    ", which do not broadcast");
     }
     return out;
+  }
+
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    return broadcasts_samples(inputs, batched, infer(inputs).size());
   }
 
   LayoutTraits traits() const override {
@@ -82,6 +87,10 @@ class Expand : public Operator {
     if (!broadcast_shapes(inputs[0], target, &out))
       info_.fail("cannot expand " + shape_string(inputs[0]) + " to " + shape_string(target));
     return out;
+  }
+
+  bool keeps_samples(const std::vector<Shape>& inputs, const std::vector<bool>& batched) const override {
+    return broadcasts_samples({inputs[0]}, {batched[0]}, infer(inputs).size());
   }
 
   LayoutTraits traits() const override {
