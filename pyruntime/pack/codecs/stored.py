@@ -7,7 +7,8 @@ A stored matrix is a byte string that begins with its kind:
     2   an entropy-coded block (docs/format.md, section 4)
 
 Values are bytes; distances count modulo 256 and so suit signed ones. Distances and places take as few bits as
-the largest one needs, row after row, least significant bit first.
+the largest one needs, row after row, least significant bit first. If all entries are one value that is none:
+zeros follow, for one byte in 65536 entries at least.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ def store(matrix: Array) -> Array:
     first, last = int(matrix.min()), int(matrix.max())
     values, places = distinct(matrix.view(np.uint8))
     interval_width, table_width = (last - first).bit_length(), (values.size - 1).bit_length()
-    interval_bytes = 3 + -(-matrix.size * interval_width // 8)
-    table_bytes = 2 + values.size + -(-matrix.size * table_width // 8)
+    interval_bytes = 3 + _packed_bytes(matrix.size, interval_width)
+    table_bytes = 2 + values.size + _packed_bytes(matrix.size, table_width)
     block = entropy.compress(matrix.view(np.uint8), signed=matrix.dtype == np.int8)
     if block is not None and 1 + block.size < min(interval_bytes, table_bytes):
         return np.concatenate([np.array([ENTROPY], np.uint8), block])
     if interval_bytes <= table_bytes:
         distance = (matrix.astype(np.int64).reshape(-1) - first).astype(np.uint8)
         head = np.array([INTERVAL, first % 256, last % 256], np.uint8)
+        if interval_width == 0:
+            return np.append(head, np.zeros(_packed_bytes(matrix.size, 0), np.uint8))
         return np.concatenate([head, _pack(distance, interval_width)])
     index = places[matrix.view(np.uint8)].reshape(-1).astype(np.uint8)
     head = np.concatenate([np.array([TABLE, values.size - 1], np.uint8), values])
@@ -61,10 +64,8 @@ def load(data: Array, rows: int, columns: int, out: Array | None = None) -> Arra
     else:
         raise ValueError(f"stored values are of kind {data[0]}, expected 0..{ENTROPY}")
     width = (count - 1).bit_length()
-    if values.size != count or packed.size != -(-rows * columns * width // 8):
+    if values.size != count or packed.size != _packed_bytes(rows * columns, width):
         raise ValueError(f"stored values are {data.size} bytes, too many or too few for {rows} x {columns}")
-    if width == 0 and rows * columns > entropy.MAX_EXPANSION * data.size:
-        raise ValueError(f"stored values of {data.size} bytes cannot hold {rows} x {columns}")
     index = _unpack(packed, rows * columns, width)
     if index.size and int(index.max()) >= count:
         raise ValueError(f"stored values have an index beyond the {count} values")
@@ -82,6 +83,11 @@ def _as_matrix(array: Array) -> Array:
     if array.ndim == 2:
         return np.ascontiguousarray(array)
     return np.pad(array, (0, -array.size % VECTOR_ROWS)).reshape(VECTOR_ROWS, -1)
+
+
+def _packed_bytes(count: int, width: int) -> int:
+    """Bytes after the head of so many distances or places; heads of one value have 3 bytes."""
+    return -(-count * width // 8) if width else max(0, -(-count // entropy.MAX_EXPANSION) - 3)
 
 
 def _pack(index: Array, width: int) -> Array:

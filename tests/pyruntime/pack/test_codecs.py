@@ -183,8 +183,31 @@ def test_fixed_width_where_coding_does_not_pay() -> None:
     assert interval.tolist() == [stored.INTERVAL, 255, 1, 0b00100100]
     assert stored.load(interval, 1, 4).view(np.int8).tolist() == [[-1, 0, 1, -1]]
     one = stored.store(np.full((2, 3), 5, np.int8))
-    with pytest.raises(ValueError, match="cannot hold"):
+    with pytest.raises(ValueError, match="too many or too few"):
         stored.load(one, 2**20, 2**19)
+
+
+@pytest.mark.parametrize("value", [0, -3])
+@pytest.mark.parametrize("shape", [(256, 2304), (1, 3 << 16), (3, (1 << 16) + 1), (2048, 4096)], ids=str)
+def test_large_matrices_of_one_value(shape: tuple[int, int], value: int) -> None:
+    array = np.full(shape, value, np.int8)
+    data = stored.store(array)
+    assert data.size == max(3, -(-array.size // 65536))
+    np.testing.assert_array_equal(stored.load(data, *shape).view(np.int8), array)
+    for broken in (data[:-1], np.append(data, np.uint8(0))):
+        with pytest.raises(ValueError, match=r"too many or too few|expected uint8|cannot hold"):
+            stored.load(broken, *shape)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_large_layers_of_zeros(dtype: type) -> None:
+    """A branch that starts at zero and was never trained."""
+    array = np.zeros((512, 256, 3, 3), dtype)
+    for name, codec in CODECS.items():
+        encoded = codec.encode(array, {})
+        if encoded is not None:
+            decoded = codec.decode(encoded[0], array.dtype, array.shape, encoded[1])
+            np.testing.assert_array_equal(decoded, array, err_msg=name)
 
 
 NESTED = {
