@@ -46,7 +46,8 @@ class Builder:
     def constant(self, name: str, array: Array) -> str:
         """A new initializer."""
         name = self.unique(name)
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        # Not ascontiguousarray, which makes vectors of scalars: ONNX Runtime refuses pools of such.
+        self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def emit(

@@ -264,6 +264,11 @@ def test_average_pool() -> None:
     attributes = {**window, "count_include_pad": 0, "multiplier": 0.05 / 0.04}
     program = single("average_pool", [u8("x", 3, 5, 5)], u8("y", 3, 5, 5, s=0.04, z=10), attributes)
     assert_within_a_step(program, feed_for(program))
+    model = to_onnx(program)
+    scales = [i for i in model.graph.initializer if i.name.endswith(("_scale", "_zero_point"))]
+    assert scales and all(list(i.dims) == [] for i in scales)
+    # Optimized, a pool of scales that are vectors of one value is refused.
+    ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 UNARY = [
