@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from pyruntime.errors import ModelError
 from pyruntime.graph.constants import Array, add_initializer, constant, is_constant
-from pyruntime.graph.nodes import get_int, get_ints, label, owner, replace_value, topological_nodes
+from pyruntime.graph.nodes import get_float, get_int, get_ints, label, owner, replace_value, topological_nodes
 from pyruntime.graph.shape_values import known_ints
 from pyruntime.graph.shapes import ints_of
 
@@ -202,6 +202,13 @@ def _constant_of_shape(node: ir.Node, arrays: list[Array]) -> Array | None:
     return np.full(shape, fill) if fill != 0 else np.zeros(shape, fill.dtype)
 
 
+def _clip(node: ir.Node, arrays: list[Array]) -> Array | None:
+    bounds = [get_float(node, name, bound) for name, bound in (("min", -math.inf), ("max", math.inf))]
+    if "min" not in node.attributes and "max" not in node.attributes:
+        return None  # bounds are inputs still
+    return np.asarray(np.clip(arrays[0], *(np.float32(bound) for bound in bounds)), arrays[0].dtype)
+
+
 def _copy(node: ir.Node, arrays: list[Array]) -> Array | None:
     return arrays[0]
 
@@ -216,4 +223,5 @@ _RULES: dict[str, Callable[[ir.Node, list[Array]], Array | None]] = {
     "Flatten": _flatten,
     "Slice": _slice,
     "ConstantOfShape": _constant_of_shape,
+    "Clip": _clip,
 }

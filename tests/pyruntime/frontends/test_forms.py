@@ -57,6 +57,45 @@ def test_clip_attributes_and_inputs():
         assert (get_float(clip, "min", 9.0), get_float(clip, "max", 9.0)) == (low, 0.5)
 
 
+def same_padding(x, y, prefix):
+    """A convolution of stride 2 whose pads are computed from the shape, in floats, clipped at 0."""
+    names = {
+        name: f"{prefix}{name}"
+        for name in ("s", "h", "f", "d", "c", "l", "m", "k", "n", "p", "i", "u", "a", "q")
+    }
+    v = names.get
+    return [
+        make("Shape", [x], [v("s")]),
+        make("Gather", [v("s"), "two_i"], [v("h")], axis=0),
+        make("Cast", [v("h")], [v("f")], to=TensorProto.FLOAT),
+        make("Div", [v("f"), "two"], [v("d")]),
+        make("Ceil", [v("d")], [v("c")]),
+        make("Sub", [v("c"), "one"], [v("l")]),
+        make("Mul", [v("l"), "two"], [v("m")]),
+        make("Add", [v("m"), "three"], [v("k")]),
+        make("Sub", [v("k"), v("f")], [v("n")]),
+        make("Clip", [v("n"), "zero", ""], [v("p")]),
+        make("Cast", [v("p")], [v("i")], to=TensorProto.INT64),
+        make("Unsqueeze", [v("i"), "axis"], [v("u")]),
+        make("Concat", ["before", v("u"), v("u")], [v("a")], axis=0),
+        make("Pad", [x, v("a")], [v("q")]),
+        make("Conv", [v("q"), "w"], [y], kernel_shape=[3, 3], strides=[2, 2]),
+    ]
+
+
+def test_pads_computed_in_floats_layer_after_layer():
+    scalars = {name: np.float32(i) for i, name in enumerate(("zero", "one", "two", "three"))}
+    constants = {
+        **scalars,
+        "two_i": np.int64(2),
+        "axis": i64(0),
+        "before": i64(0, 0, 0, 0, 0, 0),
+        "w": normal(3, 3, 3, 3),
+    }
+    nodes = [*same_padding("x", "t", "a_"), make("Relu", ["t"], ["r"]), *same_padding("r", "y", "b_")]
+    assert ops(single(nodes, (1, 3, 10, 10), constants)) == ["Conv", "Relu", "Conv"]
+
+
 @pytest.mark.parametrize("op", ["Min", "Max"])
 def test_min_and_max_with_a_scalar_are_clip(op):
     assert ops(single([make(op, ["s", "x"], ["y"])], (2, 3), {"s": np.float32([0.25])})) == ["Clip"]
