@@ -23,6 +23,7 @@ from pyruntime.quantize import (
     TOKEN_RANGE,
     QuantizeReport,
     Range,
+    affine_layers,
     assign,
     calibrate,
     fuse_attention,
@@ -268,6 +269,11 @@ def _quantize(
     assignment = assign(model, spec, recipe.layer_specs())
     if not assignment.schemes:
         return None
+    exact = affine_layers(model, assignment) if assignment.integer else []
+    if exact:
+        assignment = assign(model, spec, recipe.layer_specs())
+        schemes = {**assignment.schemes, **dict.fromkeys(exact, Integer())}
+        assignment = replace(assignment, schemes=schemes, integer=assignment.integer | set(exact))
     tokens: list[str] = []
     if spec.activations == "dynamic":
         tokens = scale_tokens(model, assignment)

@@ -115,6 +115,25 @@ struct RequantizeVectors {
   return requantize_order(_mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)));
 }
 
+// 64 rounded values within a byte and their residuals, in one order: the sums, saturated to a byte.
+[[gnu::always_inline]] static inline __m512i requantize_add_bytes(const RequantizeVectors& v, __m512i own,
+                                                                  __m512i residual) {
+  const auto lane = [](__m512i bytes, int i) __attribute__((always_inline)) {
+    const __m128i quarter = i == 0   ? _mm512_castsi512_si128(bytes)
+                            : i == 1 ? _mm512_extracti32x4_epi32(bytes, 1)
+                            : i == 2 ? _mm512_extracti32x4_epi32(bytes, 2)
+                                     : _mm512_extracti32x4_epi32(bytes, 3);
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(quarter));
+  };
+  __m512i sum[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512 other = _mm512_fmadd_ps(lane(residual, i), v.b_multiplier, v.add_offset);
+    sum[i] = _mm512_cvtps_epi32(_mm512_fmadd_ps(lane(own, i), v.a_multiplier, other));
+  }
+  return requantize_pack_whole(sum[0], sum[1], sum[2], sum[3]);
+}
+
 [[gnu::always_inline]] static inline bool requantize_whole_range(const Requantize& q) {
   return q.residual != nullptr ? q.add_lo <= 0.0f && q.add_hi >= 255.0f : q.lo <= 0.0f && q.hi >= 255.0f;
 }

@@ -1,5 +1,6 @@
 """Quantization: choose ranges from data, write them into the model as QuantizeLinear and DequantizeLinear."""
 
+from pyruntime.quantize.affine import affine_layers
 from pyruntime.quantize.assignment import Assignment, assign, uniform
 from pyruntime.quantize.attention import fuse_attention
 from pyruntime.quantize.calibrate import calibrate
@@ -20,6 +21,7 @@ __all__ = [
     "QuantizeReport",
     "QuantizeSpec",
     "Range",
+    "affine_layers",
     "assign",
     "calibrate",
     "fuse_attention",

@@ -135,21 +135,9 @@ template <int V, bool kShared>
 template <bool kPlain>
 [[gnu::always_inline]] inline __m512i add_residual(const RequantizeVectors& constants,
                                                    const uint8_t* residual, __mmask64 mask, __m512i bytes) {
-  const __m128i own[4] = {_mm512_castsi512_si128(bytes), _mm512_extracti32x4_epi32(bytes, 1),
-                          _mm512_extracti32x4_epi32(bytes, 2), _mm512_extracti32x4_epi32(bytes, 3)};
-  __m512i sum[4];
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    const __m128i other =
-        kPlain ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(residual + 16 * i))
-               : _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask >> (16 * i)), residual + 16 * i);
-    const __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(other)), constants.b_multiplier,
-                                     constants.add_offset);
-    sum[i] = _mm512_cvtps_epi32(
-        _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(own[i])), constants.a_multiplier, f));
-  }
-  return kPlain ? requantize_pack_whole(sum[0], sum[1], sum[2], sum[3])
-                : requantize_pack(constants, sum[0], sum[1], sum[2], sum[3]);
+  const __m512i other = kPlain ? _mm512_loadu_si512(residual) : _mm512_maskz_loadu_epi8(mask, residual);
+  const __m512i sum = requantize_add_bytes(constants, bytes, other);
+  return kPlain ? sum : _mm512_min_epu8(_mm512_max_epu8(sum, constants.lowest), constants.highest);
 }
 
 // Up to 64 channels of 16 pixels.

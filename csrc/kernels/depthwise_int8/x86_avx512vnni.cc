@@ -28,12 +28,14 @@ struct Block {
   alignas(64) int32_t acc_init[64];
   alignas(64) float multiplier[64];
   alignas(64) float offset[64];
-  __m512i lowest, highest;  // bounds of the results, bytes
+  RequantizeVectors constants;
+  __m512i own_lowest, own_highest;  // bounds before a residual is added, bytes
   const int8_t* w;
   int channel, channels;
-  bool general;  // see needs_general
-  bool plain;    // all 64 channels, and the packs saturate to what the bounds are
-  int pixels;    // segments of the row side by side: 1, 2 or 4
+  bool general;   // see needs_general
+  bool residual;  // to add
+  bool plain;     // all 64 channels, and the packs saturate to what the bounds are
+  int pixels;     // segments of the row side by side: 1, 2 or 4
   const DepthwiseInt8Args* args;
 };
 
@@ -89,7 +91,7 @@ struct RowPointers {  // of one output row, at channel 0 of the block, segment b
   for (int v = 0; v < 4; ++v) acc[v] = _mm512_dpbusd_epi32(acc[v], x[v], _mm512_loadu_si512(w + 64 * v));
 }
 
-// f32 output and residuals: back to channel order through memory.
+// f32 output: back to channel order through memory.
 [[gnu::noinline]] void store_general(const Block& b, const __m512i* acc, const RowPointers& p, int o) {
   const DepthwiseInt8Args& args = *b.args;
   alignas(64) int32_t memory[64];
@@ -107,10 +109,10 @@ struct RowPointers {  // of one output row, at channel 0 of the block, segment b
   }
 }
 
-// True if the fast epilogue would not do: f32 output, a residual, or scaled values that may leave s32.
+// True if the fast epilogue would not do: f32 output, or scaled values that may leave s32.
 bool needs_general(const DepthwiseInt8Args& args, const Block& b) {
   const Requantize& q = args.requantize;
-  if (q.f32_output || q.residual != nullptr) return true;
+  if (q.f32_output) return true;
   const float products =
       32640.0f * static_cast<float>(args.kh) * static_cast<float>(args.kw);  // 255 * 128 each
   return !requantize_fits_s32(q, b.channel, b.channel + b.channels, products);
@@ -122,16 +124,39 @@ bool needs_general(const DepthwiseInt8Args& args, const Block& b) {
   return _mm512_cvtps_epi32(f);
 }
 
+// Adds the residuals of output o of every segment.
+[[gnu::noinline]] __m512i add_residual(const Block& b, const RowPointers& p, int o, __m512i bytes) {
+  const ptrdiff_t at = o * b.args->requantize.residual_col_stride + b.channel;
+  const __mmask64 mask = _bzhi_u64(~0ull, static_cast<unsigned>(b.channels));
+  __m512i residual;
+  if (b.pixels == 1) {
+    residual = _mm512_maskz_loadu_epi8(mask, p.residual[0] + at);
+  } else if (b.pixels == 2) {
+    const __mmask32 mask32 = static_cast<__mmask32>(mask);
+    residual = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi8(mask32, p.residual[0] + at)),
+                                  _mm256_maskz_loadu_epi8(mask32, p.residual[1] + at), 1);
+  } else {
+    const __mmask16 mask16 = static_cast<__mmask16>(mask);
+    residual = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(mask16, p.residual[0] + at));
+    residual = _mm512_inserti32x4(residual, _mm_maskz_loadu_epi8(mask16, p.residual[1] + at), 1);
+    residual = _mm512_inserti32x4(residual, _mm_maskz_loadu_epi8(mask16, p.residual[2] + at), 2);
+    residual = _mm512_inserti32x4(residual, _mm_maskz_loadu_epi8(mask16, p.residual[3] + at), 3);
+  }
+  bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, b.own_lowest), b.own_highest);
+  return requantize_add_bytes(b.constants, bytes, residual);
+}
+
 // Output o of every segment from the words of vectors 0, 1 and 2, 3 (_mm512_packs_epi32).
 [[gnu::always_inline]] inline void store_words(const Block& b, __m512i low, __m512i high,
                                                const RowPointers& p, int o, int pixels) {
   __m512i bytes = _mm512_packus_epi16(low, high);
+  if (b.residual) bytes = add_residual(b, p, o, bytes);
   const ptrdiff_t at = o * b.args->y_col_stride + b.channel;
   if (pixels == 1 && b.plain) {
     _mm512_storeu_si512(p.y[0] + at, bytes);
     return;
   }
-  bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, b.lowest), b.highest);
+  bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, b.constants.lowest), b.constants.highest);
   const __mmask64 mask = _bzhi_u64(~0ull, static_cast<unsigned>(b.channels));
   if (pixels == 1) {
     _mm512_mask_storeu_epi8(p.y[0] + at, mask, bytes);
@@ -367,9 +392,10 @@ void run_depthwise_int8_u8s8s32_quads__avx512vnni(const DepthwiseInt8Args& args)
       b.pixels = depthwise_int8::quads_pixels(b.channels);
       load_parameters(args.requantize, &b);
       b.general = needs_general(args, b);
-      const RequantizeVectors constants = requantize_vectors(args.requantize);
-      b.lowest = constants.lowest;
-      b.highest = constants.highest;
+      b.residual = args.requantize.residual != nullptr;
+      b.constants = requantize_vectors(args.requantize);
+      b.own_lowest = _mm512_set1_epi8(static_cast<char>(static_cast<int>(args.requantize.lo)));
+      b.own_highest = _mm512_set1_epi8(static_cast<char>(static_cast<int>(args.requantize.hi)));
       b.plain = b.channels == 64 && requantize_whole_range(args.requantize);
       row_function[count] = b.pixels == 1   ? choose<1>(args)
                             : b.pixels == 2 ? choose<2>(args)
