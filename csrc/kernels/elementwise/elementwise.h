@@ -55,6 +55,9 @@ struct ElementwiseKernels {
   // partial l takes e[l], e[l + 16], ... in order; then partial l += partial l + 8, l + 4, l + 2, l + 1. A
   // NaN makes the row NaN.
   void (*softmax_f32)(size_t n, const float* x, float* y);
+  // n means of `count` values each, added up in order: those at x + i * stride + offsets[k], for y[i].
+  void (*mean_f32)(size_t n, const float* x, ptrdiff_t stride, const int64_t* offsets, size_t count,
+                   float* y);
 };
 
 // Beyond these exp is 0 or infinite. Not visible to its callers: of constants GCC 12 makes four comparisons

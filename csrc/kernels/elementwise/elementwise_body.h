@@ -151,5 +151,28 @@ void softmax_f32(size_t n, const float* x, float* y) {
   for (size_t i = 0; i < n; ++i) y[i] = y[i] / sum;
 }
 
+// kCount means, whose sums stay in registers: in order each addition waits for the one before.
+template <int kCount>
+[[gnu::always_inline]] inline void means(const float* x, ptrdiff_t stride, const int64_t* offsets,
+                                         size_t count, float* y) {
+  float sum[kCount] = {};
+  for (size_t k = 0; k < count; ++k) {
+    const float* from = x + offsets[k];
+    for (int l = 0; l < kCount; ++l) sum[l] += from[l * stride];
+  }
+  for (int l = 0; l < kCount; ++l) y[l] = sum[l] / static_cast<float>(count);
+}
+
+void mean_f32(size_t n, const float* x, ptrdiff_t stride, const int64_t* offsets, size_t count, float* y) {
+  size_t i = 0;
+  if (stride == 1) {
+    for (; i + 64 <= n; i += 64) means<64>(x + i, 1, offsets, count, y + i);
+    for (; i + 16 <= n; i += 16) means<16>(x + i, 1, offsets, count, y + i);
+  }
+  const auto at = [&](size_t mean) { return x + static_cast<ptrdiff_t>(mean) * stride; };
+  for (; i + 8 <= n; i += 8) means<8>(at(i), stride, offsets, count, y + i);
+  for (; i < n; ++i) means<1>(at(i), stride, offsets, count, y + i);
+}
+
 }  // namespace
 }  // namespace pyruntime

@@ -103,6 +103,14 @@ void unary_f32(UnaryF32 op, size_t n, const float* x, float alpha, float beta, f
   }
 }
 
+void mean_f32(size_t n, const float* x, ptrdiff_t stride, const int64_t* offsets, size_t count, float* y) {
+  for (size_t i = 0; i < n; ++i) {
+    float sum = 0.0f;
+    for (size_t k = 0; k < count; ++k) sum += x[static_cast<ptrdiff_t>(i) * stride + offsets[k]];
+    y[i] = sum / static_cast<float>(count);
+  }
+}
+
 void softmax_f32(size_t n, const float* x, float* y) {
   double maximum = -INFINITY, sum = 0.0;
   for (size_t i = 0; i < n; ++i) maximum = std::fmax(maximum, x[i]);
@@ -113,8 +121,8 @@ void softmax_f32(size_t n, const float* x, float* y) {
 }  // namespace
 
 const ElementwiseKernels& elementwise_reference() {
-  static const ElementwiseKernels row = {"reference", Isa::scalar, add_u8,     mul_u8,
-                                         binary_f32,  unary_f32,   softmax_f32};
+  static const ElementwiseKernels row = {"reference", Isa::scalar, add_u8,      mul_u8,
+                                         binary_f32,  unary_f32,   softmax_f32, mean_f32};
   return row;
 }
 

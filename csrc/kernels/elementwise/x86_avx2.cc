@@ -3,7 +3,7 @@
 namespace pyruntime {
 
 extern const ElementwiseKernels elementwise__avx2;
-const ElementwiseKernels elementwise__avx2 = {"elementwise__avx2", Isa::avx2, add_u8,     mul_u8,
-                                              binary_f32,          unary_f32, softmax_f32};
+const ElementwiseKernels elementwise__avx2 = {"elementwise__avx2", Isa::avx2, add_u8,      mul_u8,
+                                              binary_f32,          unary_f32, softmax_f32, mean_f32};
 
 }  // namespace pyruntime

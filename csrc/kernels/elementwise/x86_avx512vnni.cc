@@ -4,6 +4,6 @@ namespace pyruntime {
 
 extern const ElementwiseKernels elementwise__avx512vnni;
 const ElementwiseKernels elementwise__avx512vnni = {
-    "elementwise__avx512vnni", Isa::avx512vnni, add_u8, mul_u8, binary_f32, unary_f32, softmax_f32};
+    "elementwise__avx512vnni", Isa::avx512vnni, add_u8, mul_u8, binary_f32, unary_f32, softmax_f32, mean_f32};
 
 }  // namespace pyruntime

@@ -107,6 +107,9 @@ class ReduceMean : public Operator {
   }
 
   Step prepare(const PlanContext& context) const override {
+    int count = 0;
+    const ElementwiseKernels* rows = elementwise_kernels(&count);
+    const ElementwiseKernels& kernel = strongest_row(rows, count, context.isa, "elementwise");
     const Operand x = context.inputs[0], y = context.output;
     const std::vector<bool> reduced = resolve_axes(info_, axes_, x.t.shape.size());
     Shape kept_shape, cell_shape;
@@ -132,13 +135,14 @@ class ReduceMean : public Operator {
     const int64_t x_inner = nest.inner_stride(1);
     Step step;
     step.tasks = split.tasks;
-    step.kernel = "runtime:reduce_mean";
+    step.kernel = kernel.name;
+    step.isa = isa_name(kernel.isa);
     step.precision = "float32";
-    step.run = [=](const RunContext& run, int task, int) {
+    step.run = [=, &kernel](const RunContext& run, int task, int) {
       for_each_run(nest, split, task, [&](const std::array<int64_t, kMaxOperands>& at, int64_t n) {
         float* to = run.at<float>(y) + at[0];
         const float* from = run.at<const float>(x) + at[1];
-        mean(from, x_inner, n, offsets, to);
+        kernel.mean_f32(static_cast<size_t>(n), from, x_inner, offsets.data(), offsets.size(), to);
       });
     };
     return step;
@@ -157,25 +161,6 @@ class ReduceMean : public Operator {
       offsets[i] = offset;
     }
     return offsets;
-  }
-
-  // n neighbouring means. The outputs of a nest are contiguous along its inner run.
-  static void mean(const float* x, int64_t x_stride, int64_t n, const std::vector<int64_t>& offsets,
-                   float* y) {
-    const float count = static_cast<float>(offsets.size());
-    if (x_stride != 1) {
-      for (int64_t i = 0; i < n; ++i) {
-        float sum = 0.0f;
-        for (int64_t o : offsets) sum += x[i * x_stride + o];
-        y[i] = sum / count;
-      }
-      return;
-    }
-    std::fill_n(y, n, 0.0f);
-    for (int64_t o : offsets) {
-      for (int64_t i = 0; i < n; ++i) y[i] += x[i + o];
-    }
-    for (int64_t i = 0; i < n; ++i) y[i] /= count;
   }
 
   std::vector<int64_t> axes_;
