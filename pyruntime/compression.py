@@ -271,7 +271,6 @@ def _quantize(
         return None
     exact = affine_layers(model, assignment) if assignment.integer else []
     if exact:
-        assignment = assign(model, spec, recipe.layer_specs())
         schemes = {**assignment.schemes, **dict.fromkeys(exact, Integer())}
         assignment = replace(assignment, schemes=schemes, integer=assignment.integer | set(exact))
     tokens: list[str] = []

@@ -98,7 +98,8 @@ std::vector<int64_t> batch_slices(const Program& program, const Operators& opera
   if (samples == 1) return {samples};
   const std::vector<Shape> whole = infer_shapes(program, operators, input_shapes);
   const Traffic t = measure(program, whole);
-  const double fit = kSliceBytes / std::max(t.largest, 1.0) * static_cast<double>(samples);
+  if (t.largest <= kSliceBytes) return {samples};
+  const double fit = kSliceBytes / t.largest * static_cast<double>(samples);
   const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(fit)), count = (samples + most - 1) / most;
   if (count <= 1 || t.weights * static_cast<double>(count - 1) > t.all / 2) return {samples};
   std::vector<int64_t> slices;

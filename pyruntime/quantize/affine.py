@@ -104,8 +104,10 @@ def _replace(model: ir.Model, affine: _Affine) -> str:
     rank = len(graph.dims(affine.data) or ())
     channels, name = affine.scale.size, affine.mul.name or "affine"
     weight = affine.scale.reshape([channels] + [1] * (rank - 1)).astype(np.float32)
+    index = _constant_index(affine.mul)
+    assert index is not None
     inputs = [
-        affine.data,
+        affine.mul.inputs[1 - index],  # not what was found: it may be that of a layer made since
         graph.add_initializer(model, f"{name}_weight", weight),
         graph.add_initializer(model, f"{name}_bias", affine.shift.astype(np.float32)),
     ]
@@ -113,7 +115,5 @@ def _replace(model: ir.Model, affine: _Affine) -> str:
     ones = [1] * (rank - 2)
     attributes = {"kernel_shape": ones, "strides": ones, "dilations": ones, "pads": [0] * (2 * rank - 4)}
     conv = graph.insert_before(last, "Conv", inputs, {"group": channels, **attributes}, name=f"{name}_affine")
-    output = conv.outputs[0]
-    output.type, output.shape = last.outputs[0].type, last.outputs[0].shape
-    graph.replace_node(last, output)
+    graph.replace_node(last, conv.outputs[0])
     return conv.name or ""

@@ -206,6 +206,12 @@ def _clip(node: ir.Node, arrays: list[Array]) -> Array | None:
     bounds = [get_float(node, name, bound) for name, bound in (("min", -math.inf), ("max", math.inf))]
     if "min" not in node.attributes and "max" not in node.attributes:
         return None  # bounds are inputs still
+    if arrays[0].dtype.kind not in "fiu":
+        return None
+    if arrays[0].dtype.kind != "f":
+        limits = np.iinfo(arrays[0].dtype)
+        low, high = (int(min(max(bound, limits.min), limits.max)) for bound in bounds)
+        return np.clip(arrays[0], low, high)
     return np.asarray(np.clip(arrays[0], *(np.float32(bound) for bound in bounds)), arrays[0].dtype)
 
 

@@ -147,3 +147,24 @@ def test_a_scale_or_a_sequence_alone():
         )
         assert [n.attributes["groups"] for n in result.program.nodes if n.op == "conv"] == [1, 8, 1]
         assert sqnr > 30
+
+
+def test_one_after_the_other():
+    nodes = [
+        node("Conv", ["x", "w0"], ["a"]),
+        node("Relu", ["a"], ["r"]),
+        node("Mul", ["r", "s"], ["u"]),
+        node("Add", ["u", "b"], ["v"]),
+        node("Mul", ["v", "s2"], ["t"]),
+        node("Conv", ["t", "w1"], ["y"]),
+    ]
+    constants = {
+        "w0": normal(8, 4, 1, 1),
+        "s": normal(8, 1, 1),
+        "b": normal(8, 1, 1),
+        "s2": normal(8, 1, 1),
+        "w1": normal(5, 8, 1, 1),
+    }
+    result, sqnr = compressed(model_of(nodes, constants, x=(4, 6, 6), y=["N", 5, 6, 6]), shape=(4, 6, 6))
+    assert [n.attributes["groups"] for n in result.program.nodes if n.op == "conv"] == [1, 8, 8, 1]
+    assert sqnr > 30
