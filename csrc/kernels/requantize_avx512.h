@@ -1,6 +1,6 @@
 // The epilogue of kernels/requantize.h on AVX-512 vectors of 16 accumulators (one pixel, 16 channels each).
 //
-// u8 output without residual has a fast form for accumulators whose scaled values are known to fit s32
+// u8 output has a fast form for accumulators whose scaled values are known to fit s32
 // (requantize_fits_s32): no clamp in float, the packs saturate to [0, 255] and the bounds follow on packed
 // bytes. vpackssdw and vpackuswb work within 128-bit lanes; one vpermd restores the order of four packed
 // vectors.
@@ -139,8 +139,7 @@ struct RequantizeVectors {
 }
 
 // Any kind of output, 16 channels at a time: the first `channels` of them are stored. y and residual point at
-// channel 0 of the pixel. For the cases whose epilogue is not worth a specialization: f32 output, residuals,
-// odd tails.
+// channel 0 of the pixel. For the cases whose epilogue a kernel does not specialize.
 [[gnu::always_inline]] static inline void requantize_store16(const Requantize& q, __m512i acc, int channel,
                                                              int channels, const uint8_t* residual, void* y) {
   const __mmask16 mask = requantize_mask16(channels);

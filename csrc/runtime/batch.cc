@@ -17,14 +17,14 @@ double value_bytes(const Program& program, const std::vector<Shape>& shapes, int
          static_cast<double>(dtype_size(program.values[value].dtype));
 }
 
-// What all inputs have, if that is the same and more than one, else 1.
+// What all inputs have, if that is the same, else 1.
 int64_t samples_of(const std::vector<Shape>& input_shapes) {
   if (input_shapes.empty() || input_shapes[0].empty()) return 1;
   const int64_t samples = input_shapes[0][0];
   for (const Shape& shape : input_shapes) {
     if (shape.empty() || shape[0] != samples) return 1;
   }
-  return std::max<int64_t>(samples, 1);
+  return samples;
 }
 
 struct Traffic {         // bytes
@@ -95,22 +95,22 @@ bool broadcasts_samples(const std::vector<Shape>& inputs, const std::vector<bool
 std::vector<int64_t> batch_slices(const Program& program, const Operators& operators,
                                   const std::vector<Shape>& input_shapes) {
   const int64_t samples = samples_of(input_shapes);
-  if (samples == 1) return {samples};
+  if (samples <= 1) return {};
   const std::vector<Shape> whole = infer_shapes(program, operators, input_shapes);
   const Traffic t = measure(program, whole);
-  if (t.largest <= kSliceBytes) return {samples};
+  if (t.largest <= kSliceBytes) return {};
   const double fit = kSliceBytes / t.largest * static_cast<double>(samples);
   const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(fit)), count = (samples + most - 1) / most;
-  if (count <= 1 || t.weights * static_cast<double>(count - 1) > t.all / 2) return {samples};
+  if (t.weights * static_cast<double>(count - 1) > t.all / 2) return {};
   std::vector<int64_t> slices;
   for (int64_t i = 0; i < count; ++i) slices.push_back(samples * (i + 1) / count - samples * i / count);
   try {
     for (const int64_t size : {samples / count, (samples + count - 1) / count}) {
       const std::vector<Shape> slice = infer_shapes(program, operators, with_samples(input_shapes, size));
-      if (!slices_match(program, operators, whole, slice, samples, size)) return {samples};
+      if (!slices_match(program, operators, whole, slice, samples, size)) return {};
     }
   } catch (const Error&) {  // shapes that are right for one batch alone
-    return {samples};
+    return {};
   }
   return slices;
 }

@@ -5,7 +5,7 @@
 
 namespace pyruntime {
 
-// Samples of each slice for these input shapes; one slice where the values of a whole batch are small, where
+// Samples of each slice for these input shapes; none where the values of the whole batch are small, where
 // reading all weights once a slice would cost more, or where samples are not worked on one by one.
 std::vector<int64_t> batch_slices(const Program& program, const Operators& operators,
                                   const std::vector<Shape>& input_shapes);

@@ -107,7 +107,7 @@ std::shared_ptr<const RunPlan> Session::plan_for(const std::vector<Shape>& input
   if (std::shared_ptr<const RunPlan> found = find_plan_locked(input_shapes)) return found;
   check_shapes(input_shapes);
   const std::vector<int64_t> slices = batch_slices(*program_, operators_, input_shapes);
-  if (slices.size() == 1) return whole_plan(input_shapes);
+  if (slices.empty()) return whole_plan(input_shapes);
   auto run = std::make_shared<RunPlan>();
   int64_t first = 0;
   for (const int64_t samples : slices) {

@@ -36,6 +36,18 @@ def constant(value: ir.Value | None) -> Array | None:
         ) from None
 
 
+def per_channel(array: Array, rank: int | None, axis: int) -> Array | None:
+    """float64 `[C]` of a float32 constant that broadcasts to a tensor of that rank and varies along `axis`
+    alone, `[1]` of a single number; None for any other.
+    """
+    if rank is None or array.dtype != np.float32 or array.ndim > rank:
+        return None
+    if array.size == 1:
+        return array.astype(np.float64).reshape(1)
+    shape = (1,) * (rank - array.ndim) + array.shape
+    return array.astype(np.float64).reshape(-1) if shape[axis] == array.size else None
+
+
 def add_initializer(model: ir.Model | ir.Graph, name: str, array: Array) -> ir.Value:
     """New initializer holding `array`; its name is `name`, made unique."""
     graph = model.graph if isinstance(model, ir.Model) else model

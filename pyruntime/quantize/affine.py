@@ -3,7 +3,7 @@ convolution of 1x1, for networks that run on integers.
 
 Two operators on u8 round twice and hold their constants to one scale for all channels, which trained batch
 norms seldom stand: they would run in float32. A depthwise convolution has a scale for each output channel, so
-its one weight per channel is exact, and it takes half the time.
+its one weight per channel keeps float32 precision, and it takes half the time.
 """
 
 from __future__ import annotations
@@ -15,23 +15,20 @@ import onnx_ir as ir
 
 from pyruntime import graph
 from pyruntime.graph.constants import Array
+from pyruntime.graph.shapes import Dims
 from pyruntime.quantize.assignment import Assignment
 from pyruntime.quantize.plan import make_plan
 
 
 @dataclass(frozen=True, eq=False)
 class _Affine:
-    """`scale * data + shift` per channel, of an image or a sequence of channels."""
+    """`scale * x + shift` per channel, both `[C]`."""
 
     mul: ir.Node
     add: ir.Node | None
-    data: ir.Value
+    rank: int
     scale: Array
     shift: Array
-
-    @property
-    def last(self) -> ir.Node:
-        return self.add or self.mul
 
     @property
     def nodes(self) -> list[ir.Node]:
@@ -39,8 +36,9 @@ class _Affine:
 
 
 def affine_layers(model: ir.Model, assignment: Assignment) -> list[str]:
-    """Put depthwise layers in the place of what would run on integers between integer operators, if u8 could
-    hold its constants. Returns the names of the new layers.
+    """Put depthwise layers, float32 weights `[C, 1, 1]` or `[C, 1, 1, 1]` and biases `[C]`, in the place of
+    each Mul and Add of `[N, C, L]` or `[N, C, H, W]` that `make_plan` would run on integers if u8 could hold
+    their constants, in place. Returns the names of the new layers, which `assignment` does not have.
     """
     found = [affine for node in graph.topological_nodes(model) if (affine := _affine(node)) is not None]
     if not found:
@@ -49,11 +47,8 @@ def affine_layers(model: ir.Model, assignment: Assignment) -> list[str]:
     same = {node.name: node for node in trial.graph}
     for affine in found:
         for node in affine.nodes:
-            index = _constant_index(node)
-            assert index is not None and node.inputs[index] is not None
-            array = graph.constant(node.inputs[index])
-            assert array is not None
-            graph.replace_constant_input(same[node.name], index, np.ones_like(array))
+            data, constant = _operands(node)
+            graph.replace_constant_input(same[node.name], 1 - data, np.ones_like(constant))
     planned = {node.name for node in make_plan(trial, assignment).nodes}
     chosen = [affine for affine in found if all(node.name in planned for node in affine.nodes)]
     names = [_replace(model, affine) for affine in chosen]
@@ -64,56 +59,49 @@ def affine_layers(model: ir.Model, assignment: Assignment) -> list[str]:
 def _affine(node: ir.Node) -> _Affine | None:
     if node.domain != "" or node.op_type != "Mul":
         return None
-    index = _constant_index(node)
-    data = None if index is None else node.inputs[1 - index]
-    shape = graph.dims(data)
-    if index is None or data is None or shape is None or len(shape) not in (3, 4):
+    shape = graph.dims(node.outputs[0])
+    if shape is None or len(shape) not in (3, 4):
         return None
-    channels = shape[1]
-    scale = _per_channel(node.inputs[index], len(shape), channels)
+    scale = _vector(node, shape)
     if scale is None:
         return None
-    shift, add = np.zeros_like(scale), graph.sole_consumer(node.outputs[0])
+    add = graph.sole_consumer(node.outputs[0])
     if add is not None and add.domain == "" and add.op_type == "Add":
-        index = _constant_index(add)
-        found = None if index is None else _per_channel(add.inputs[index], len(shape), channels)
-        if found is not None:
-            return _Affine(node, add, data, scale, found)
-    return _Affine(node, None, data, scale, shift)
+        shift = _vector(add, shape)
+        if shift is not None:
+            return _Affine(node, add, len(shape), scale, shift)
+    return _Affine(node, None, len(shape), scale, np.zeros_like(scale))
 
 
-def _constant_index(node: ir.Node) -> int | None:
-    """Which of two inputs is the constant one."""
-    constant = [graph.is_constant(value) for value in node.inputs]
-    return constant.index(True) if sorted(constant) == [False, True] else None
+def _operands(node: ir.Node) -> tuple[int, Array | None]:
+    """Which of two inputs is computed, and the other one if it is constant."""
+    data = 1 if graph.is_constant(node.inputs[0]) else 0
+    return data, graph.constant(node.inputs[1 - data])
 
 
-def _per_channel(value: ir.Value | None, rank: int, channels: int | str | None) -> Array | None:
-    """float32 [C] of a constant with one number for each channel."""
-    array = graph.constant(value)
-    if array is None or array.dtype != np.float32 or not isinstance(channels, int) or channels < 2:
+def _vector(node: ir.Node, shape: Dims) -> Array | None:
+    """float32 [C] of the constant that a node adds to or multiplies with every channel."""
+    data, constant = _operands(node)
+    if constant is None or graph.is_constant(node.inputs[data]) or graph.dims(node.inputs[data]) != shape:
         return None
-    shape = (1,) * (rank - array.ndim) + array.shape
-    if len(shape) != rank or array.size != channels or shape[1] != channels:
+    vector = graph.per_channel(constant, len(shape), axis=1)
+    if vector is None or vector.size == 1 or vector.size != shape[1] or not np.isfinite(vector).all():
         return None
-    vector = array.reshape(-1)
-    return vector if np.isfinite(vector).all() else None
+    return vector.astype(np.float32)
 
 
 def _replace(model: ir.Model, affine: _Affine) -> str:
-    rank = len(graph.dims(affine.data) or ())
-    channels, name = affine.scale.size, affine.mul.name or "affine"
-    weight = affine.scale.reshape([channels] + [1] * (rank - 1)).astype(np.float32)
-    index = _constant_index(affine.mul)
-    assert index is not None
+    name, last = affine.mul.name or "affine", affine.nodes[-1]
+    ones = [1] * (affine.rank - 2)
+    data, _ = _operands(affine.mul)
     inputs = [
-        affine.mul.inputs[1 - index],  # not what was found: it may be that of a layer made since
-        graph.add_initializer(model, f"{name}_weight", weight),
-        graph.add_initializer(model, f"{name}_bias", affine.shift.astype(np.float32)),
+        affine.mul.inputs[data],
+        graph.add_initializer(model, f"{name}_weight", affine.scale.reshape(-1, 1, *ones)),
+        graph.add_initializer(model, f"{name}_bias", affine.shift),
     ]
-    last = affine.last
-    ones = [1] * (rank - 2)
-    attributes = {"kernel_shape": ones, "strides": ones, "dilations": ones, "pads": [0] * (2 * rank - 4)}
-    conv = graph.insert_before(last, "Conv", inputs, {"group": channels, **attributes}, name=f"{name}_affine")
+    attributes = {"kernel_shape": ones, "strides": ones, "dilations": ones, "pads": [0] * (2 * len(ones))}
+    conv = graph.insert_before(
+        last, "Conv", inputs, {"group": affine.scale.size, **attributes}, name=f"{name}_affine"
+    )
     graph.replace_node(last, conv.outputs[0])
     return conv.name or ""

@@ -149,6 +149,14 @@ def test_slices_of_one_sample_do_not_broadcast() -> None:
     check_slices(b.finish(large(b, [700, 1000, 3])), b.feed(N=3), 3)
 
 
+def test_any_number_of_samples_without_values() -> None:
+    b = Builder(11)
+    program = b.finish(b.node("unary", [b.input("f32", ["N", "C"])], "f32", function="relu"))
+    for shape in ((0, 5), (1 << 40, 0)):
+        (got,) = core_session(program, threads=2).run([np.zeros(shape, np.float32)])
+        assert got.shape == shape
+
+
 def test_inputs_of_different_batches_run_whole() -> None:
     b = Builder(6)
     program = b.finish(b.node("add", [large(b), b.input("f32", [1, *IMAGE])], "f32"))

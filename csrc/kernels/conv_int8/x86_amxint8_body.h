@@ -18,8 +18,9 @@
 // meet two panels before the next two, which are fetched into L2 meanwhile, a few lines with every step.
 //
 // Tile products run asynchronously to vector instructions. So the epilogue of a block is not done when its
-// tiles are stored, but in pieces between the tile instructions of the next block: it fills the time these
-// take, and no piece is so long that the instructions beyond it are out of sight (512 at a time).
+// tiles are stored, but between the tile instructions of the next block: it fills the time these take. A
+// piece for every step of the products: of one long piece the CPU, which sees 512 instructions ahead, would
+// not see the end.
 #include <immintrin.h>
 
 #include "kernels/conv_int8/conv_int8.h"

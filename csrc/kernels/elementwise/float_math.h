@@ -32,22 +32,28 @@ inline float clamp_f32(float v, float lo, float hi) {
 
 inline float pow2_f32(uint32_t n) { return float_of((n + 127u) << 23); }
 
+// exp: 1 / ln2, -ln2 in two parts, the coefficients of P from the highest power on; where that of a softmax
+// ends.
+constexpr float kLog2e = 1.44269504f, kMinusLn2 = -0.693147182f, kMinusLn2Rest = 1.90465421e-9f;
+constexpr float kExp[5] = {0.0013951717f, 0.008369599f, 0.041666187f, 0.16666512f, 0.5f};
+constexpr float kLeastSoftmax = -80.0f;
+
 // exp(t) without its power of two, whose exponent `shifted` holds in its lowest bits.
 inline float exp_fraction_f32(float t, float shifted) {
   const float whole = shifted - kRound;
-  float r = fma_f32(whole, -0.693147182f, t);
-  r = fma_f32(whole, 1.90465421e-9f, r);
-  float p = 0.0013951717f;
-  p = fma_f32(p, r, 0.008369599f);
-  p = fma_f32(p, r, 0.041666187f);
-  p = fma_f32(p, r, 0.16666512f);
-  p = fma_f32(p, r, 0.5f);
+  float r = fma_f32(whole, kMinusLn2, t);
+  r = fma_f32(whole, kMinusLn2Rest, r);
+  float p = kExp[0];
+  p = fma_f32(p, r, kExp[1]);
+  p = fma_f32(p, r, kExp[2]);
+  p = fma_f32(p, r, kExp[3]);
+  p = fma_f32(p, r, kExp[4]);
   return fma_f32(p, r * r, r) + 1.0f;
 }
 
 inline float exp_f32(float x) {
   const float t = clamp_f32(x, kLeastExponent, kMostExponent);
-  const float shifted = fma_f32(t, 1.44269504f, kRound);
+  const float shifted = fma_f32(t, kLog2e, kRound);
   const uint32_t n = bits_of(shifted) - kRoundBits;
   const uint32_t half = static_cast<uint32_t>(static_cast<int32_t>(n) >> 1);
   return exp_fraction_f32(t, shifted) * pow2_f32(half) * pow2_f32(n - half);
@@ -56,8 +62,8 @@ inline float exp_f32(float x) {
 // exp_f32 for x <= 0 as far as a softmax needs it: the same bits down to -80, beyond that, and for NaN, what
 // comes to nothing beside a maximum of 1. One addition to the exponent takes the place of two products.
 inline float exp_nonpositive_f32(float x) {
-  const float t = x > -80.0f ? x : -80.0f;
-  const float shifted = fma_f32(t, 1.44269504f, kRound);
+  const float t = x > kLeastSoftmax ? x : kLeastSoftmax;
+  const float shifted = fma_f32(t, kLog2e, kRound);
   return float_of(bits_of(exp_fraction_f32(t, shifted)) + (bits_of(shifted) << 23));  // kRound's go beyond 32
 }
 

@@ -7,13 +7,10 @@
 #include <immintrin.h>
 
 #include "kernels/matmul_int8/matmul_int8_body.h"
+#include "kernels/requantize_avx512.h"
 
 namespace pyruntime {
 namespace {
-
-inline __mmask16 lanes_below(int64_t count) {
-  return static_cast<__mmask16>(count >= 16 ? 0xffff : (1u << count) - 1u);
-}
 
 // 16 scores take the place of their accumulators; `maximum` takes those in `lanes`, but for NaN.
 template <bool kMask>
@@ -36,7 +33,8 @@ float write_scores(int64_t n, int32_t* acc, const float* mask, float multiplier)
     write_score_vector<kMask>(acc + i + 16, mask + i + 16, factor, 0xffff, &maximum[1]);
   }
   for (; i < n; i += 16)
-    write_score_vector<kMask>(acc + i, mask + i, factor, lanes_below(n - i), &maximum[0]);
+    write_score_vector<kMask>(acc + i, mask + i, factor, requantize_mask16(static_cast<int>(n - i)),
+                              &maximum[0]);
   return _mm512_reduce_max_ps(_mm512_max_ps(maximum[0], maximum[1]));
 }
 
@@ -52,16 +50,16 @@ template <int kN>
     for (int v = 0; v < kN; ++v) step(v);
   };
   each([&](int v) { r[v] = _mm512_sub_ps(_mm512_loadu_ps(scores + 16 * v), maximum); });
-  each([&](int v) { r[v] = _mm512_max_ps(r[v], _mm512_set1_ps(-80.0f)); });  // NaN becomes -80
-  each([&](int v) { shifted[v] = _mm512_fmadd_ps(r[v], _mm512_set1_ps(1.44269504f), round); });
+  each([&](int v) { r[v] = _mm512_max_ps(r[v], _mm512_set1_ps(kLeastSoftmax)); });  // and NaN
+  each([&](int v) { shifted[v] = _mm512_fmadd_ps(r[v], _mm512_set1_ps(kLog2e), round); });
   each([&](int v) { p[v] = _mm512_sub_ps(shifted[v], round); });
-  each([&](int v) { r[v] = _mm512_fmadd_ps(p[v], _mm512_set1_ps(-0.693147182f), r[v]); });
-  each([&](int v) { r[v] = _mm512_fmadd_ps(p[v], _mm512_set1_ps(1.90465421e-9f), r[v]); });
-  for (int v = 0; v < kN; ++v) p[v] = _mm512_set1_ps(0.0013951717f);
-  each([&](int v) { p[v] = _mm512_fmadd_ps(p[v], r[v], _mm512_set1_ps(0.008369599f)); });
-  each([&](int v) { p[v] = _mm512_fmadd_ps(p[v], r[v], _mm512_set1_ps(0.041666187f)); });
-  each([&](int v) { p[v] = _mm512_fmadd_ps(p[v], r[v], _mm512_set1_ps(0.16666512f)); });
-  each([&](int v) { p[v] = _mm512_fmadd_ps(p[v], r[v], _mm512_set1_ps(0.5f)); });
+  each([&](int v) { r[v] = _mm512_fmadd_ps(p[v], _mm512_set1_ps(kMinusLn2), r[v]); });
+  each([&](int v) { r[v] = _mm512_fmadd_ps(p[v], _mm512_set1_ps(kMinusLn2Rest), r[v]); });
+  each([&](int v) { p[v] = _mm512_set1_ps(kExp[0]); });
+  each([&](int v) { p[v] = _mm512_fmadd_ps(p[v], r[v], _mm512_set1_ps(kExp[1])); });
+  each([&](int v) { p[v] = _mm512_fmadd_ps(p[v], r[v], _mm512_set1_ps(kExp[2])); });
+  each([&](int v) { p[v] = _mm512_fmadd_ps(p[v], r[v], _mm512_set1_ps(kExp[3])); });
+  each([&](int v) { p[v] = _mm512_fmadd_ps(p[v], r[v], _mm512_set1_ps(kExp[4])); });
   each([&](int v) { p[v] = _mm512_add_ps(_mm512_fmadd_ps(p[v], _mm512_mul_ps(r[v], r[v]), r[v]), one); });
   each([&](int v) {
     const __m512i power = _mm512_slli_epi32(_mm512_castps_si512(shifted[v]), 23);
@@ -84,7 +82,9 @@ inline int32_t write_codes(int64_t n, const float* scores, float largest, uint8_
   int64_t i = 0;
   for (; i + 128 <= n; i += 128) sum = write_code_vectors<8>(scores + i, maximum, 0xffff, sum, codes + i);
   for (; i + 32 <= n; i += 32) sum = write_code_vectors<2>(scores + i, maximum, 0xffff, sum, codes + i);
-  for (; i < n; i += 16) sum = write_code_vectors<1>(scores + i, maximum, lanes_below(n - i), sum, codes + i);
+  for (; i < n; i += 16)
+    sum = write_code_vectors<1>(scores + i, maximum, requantize_mask16(static_cast<int>(n - i)), sum,
+                                codes + i);
   const uint32_t bits = static_cast<uint32_t>(_mm512_reduce_add_epi32(sum));
   return static_cast<int32_t>(bits - static_cast<uint32_t>(n) * kRoundBits);
 }

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pyruntime.frontends.passes.batch_norm import scale_outputs
-from pyruntime.graph.constants import Array, constant
+from pyruntime.graph.constants import constant, per_channel
 from pyruntime.graph.nodes import get_int, replace_node, sole_consumer, topological_nodes
 from pyruntime.graph.shapes import rank
 
@@ -39,7 +39,7 @@ def _fold(node: ir.Node) -> bool:
     if layer.op_type == "Gemm" and not get_int(layer, "transB", 0):
         return False
     size = rank(data)
-    vector = _per_channel(array, size, axis=(size or 0) - 1 if layer.op_type == "Gemm" else 1)
+    vector = per_channel(array, size, axis=(size or 0) - 1 if layer.op_type == "Gemm" else 1)
     if vector is None:
         return False
     one, zero = np.ones(1), np.zeros(1)
@@ -57,13 +57,3 @@ def _fold(node: ir.Node) -> bool:
         return False
     replace_node(node, data)
     return True
-
-
-def _per_channel(array: Array, size: int | None, axis: int) -> Array | None:
-    """Float64 vector of a constant that is one number per channel (or one) for a tensor of rank `size`."""
-    if size is None or array.dtype != np.float32 or array.ndim > size:
-        return None
-    if array.size == 1:
-        return array.astype(np.float64).reshape(1)
-    shape = (1,) * (size - array.ndim) + array.shape
-    return array.astype(np.float64).reshape(-1) if shape[axis] == array.size else None

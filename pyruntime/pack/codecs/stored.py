@@ -8,7 +8,7 @@ A stored matrix is a byte string that begins with its kind:
 
 Values are bytes; distances count modulo 256 and so suit signed ones. Distances and places take as few bits as
 the largest one needs, row after row, least significant bit first. If all entries are one value that is none:
-zeros follow, for one byte in 65536 entries at least.
+zeros follow until the string has a byte for every 65,536 entries.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from onnx_models import assert_same, model_of, node_of, normal, ops
 
 from pyruntime.errors import ModelError
 from pyruntime.frontends.onnx import load
-from pyruntime.graph import constant, dims, get_float, get_int, get_ints
+from pyruntime.frontends.passes.fold_constants import _evaluate
+from pyruntime.graph import add_initializer, constant, dims, get_float, get_int, get_ints, insert_before
 
 
 def make(*args, **kwargs):
@@ -94,6 +95,18 @@ def test_pads_computed_in_floats_layer_after_layer():
     }
     nodes = [*same_padding("x", "t", "a_"), make("Relu", ["t"], ["r"]), *same_padding("r", "y", "b_")]
     assert ops(single(nodes, (1, 3, 10, 10), constants)) == ["Conv", "Relu", "Conv"]
+
+
+def test_canonical_clips_of_constants_fold():
+    """Also of whole numbers, where infinite bounds are those of the type."""
+    for array in (np.float32([-1, 2, np.nan]), np.int64([2**63 - 1, 5, -7, 2**53 + 1])):
+        proto = model_of([make("Relu", ["x"], ["y"])], {"x": (2, 3)}, ["y"])
+        model = load(proto)
+        value = add_initializer(model, "c", array)
+        clip = insert_before(node_of(model, "Relu"), "Clip", [value], {"min": 0.0})
+        (folded,) = _evaluate(clip, 17)
+        assert folded.dtype == array.dtype
+        np.testing.assert_array_equal(folded, np.maximum(array, 0))
 
 
 @pytest.mark.parametrize("op", ["Min", "Max"])

@@ -168,3 +168,49 @@ def test_one_after_the_other():
     result, sqnr = compressed(model_of(nodes, constants, x=(4, 6, 6), y=["N", 5, 6, 6]), shape=(4, 6, 6))
     assert [n.attributes["groups"] for n in result.program.nodes if n.op == "conv"] == [1, 8, 8, 1]
     assert sqnr > 30
+
+
+def test_the_first_layer_keeps_its_bits_behind_one():
+    """Of few bits the first and the last layer get eight: a normalized input is no layer of its own."""
+    nodes = [
+        node("Mul", ["x", "s"], ["u"]),
+        node("Add", ["u", "b"], ["v"], name="total"),
+        node("Conv", ["v", "w0"], ["a"], pads=[1] * 4),
+        node("Relu", ["a"], ["r"]),
+        node("Conv", ["r", "w1"], ["c"], pads=[1] * 4),
+        node("Relu", ["c"], ["d"]),
+        node("Conv", ["d", "w2"], ["y"]),
+    ]
+    constants = {
+        "s": normal(3, 1, 1),
+        "b": normal(3, 1, 1),
+        "w0": normal(8, 3, 3, 3),
+        "w1": normal(8, 8, 3, 3),
+        "w2": normal(5, 8, 1, 1),
+    }
+    result, _ = compressed(model_of(nodes, constants, y=["N", 5, 12, 12]), {"quantize": "int4"})
+    largest = [
+        int(np.abs(result.program.constants[n.inputs[1]].array.astype(int)).max())
+        for n in result.program.nodes
+        if n.op == "conv"
+    ]
+    assert [value > 8 for value in largest] == [True, True, False, True]
+
+
+def test_the_sum_keeps_its_name():
+    nodes = [
+        node("Conv", ["x", "w0"], ["a"]),
+        node("Relu", ["a"], ["r"]),
+        node("Mul", ["r", "s"], ["u"]),
+        node("Add", ["u", "b"], ["total"]),
+        node("MaxPool", ["total"], ["p"], kernel_shape=[2, 2]),
+        node("Conv", ["p", "w1"], ["y"]),
+    ]
+    constants = {
+        "w0": normal(8, 3, 1, 1),
+        "s": normal(8, 1, 1),
+        "b": normal(8, 1, 1),
+        "w1": normal(5, 8, 1, 1),
+    }
+    result, _ = compressed(model_of(nodes, constants, y=["N", 5, 11, 11]))
+    assert any(name.startswith("total") for name in result.program.values)
