@@ -1,9 +1,9 @@
 """Mul and Add of per-channel constants, as a batch norm leaves that nothing could take in: one depthwise
 convolution of 1x1, for networks that run on integers.
 
-Two operators on u8 round twice and hold their constants to one scale for all channels, which trained batch
-norms seldom stand: they would run in float32. A depthwise convolution has a scale for each output channel, so
-its one weight per channel keeps float32 precision, and it takes half the time.
+Two operators on u8 round twice and hold their constants to one scale for all channels, in which small ones
+vanish. A depthwise convolution has a scale for each output channel, so its one weight per channel keeps
+float32 precision, and it takes half the time.
 """
 
 from __future__ import annotations
@@ -37,21 +37,14 @@ class _Affine:
 
 def affine_layers(model: ir.Model, assignment: Assignment) -> list[str]:
     """Put depthwise layers, float32 weights `[C, 1, 1]` or `[C, 1, 1, 1]` and biases `[C]`, in the place of
-    each Mul and Add of `[N, C, L]` or `[N, C, H, W]` that `make_plan` would run on integers if u8 could hold
-    their constants, in place. Returns the names of the new layers, which `assignment` does not have.
+    each Mul and Add of `[N, C, L]` or `[N, C, H, W]` that would run on integers, in place. Returns the names
+    of the new layers, which `assignment` does not have.
     """
     found = [affine for node in graph.topological_nodes(model) if (affine := _affine(node)) is not None]
     if not found:
         return []
-    trial = graph.clone(model)
-    same = {node.name: node for node in trial.graph}
-    for affine in found:
-        for node in affine.nodes:
-            data, constant = _operands(node)
-            graph.replace_constant_input(same[node.name], 1 - data, np.ones_like(constant))
-    planned = {node.name for node in make_plan(trial, assignment).nodes}
-    chosen = [affine for affine in found if all(node.name in planned for node in affine.nodes)]
-    names = [_replace(model, affine) for affine in chosen]
+    planned = make_plan(model, assignment).nodes
+    names = [_replace(model, affine) for affine in found if planned.issuperset(affine.nodes)]
     graph.remove_dead_nodes(model)
     return names
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,32 @@ def test_same_isa_holds_openvino(cache: Path, monkeypatch: pytest.MonkeyPatch) -
     runtimes.hold_openvino("avxvnni")
     assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2_VNNI"
     assert runtimes.float_precision("openvino") == "float32"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "isa", "precision"),
+    [("openvino", "", None), ("openvino", "avxvnni", "f32"), (runtimes.OPENVINO_FLOAT32, "", "f32")],
+)
+def test_openvino_computes_float32_where_it_must(
+    monkeypatch: pytest.MonkeyPatch, runtime: str, isa: str, precision: str | None
+) -> None:
+    asked = {}
+
+    class Core:
+        def read_model(self, _path: str) -> Any:
+            return SimpleNamespace(reshape=lambda _shapes: None)
+
+        def compile_model(self, _model: Any, _device: str, hints: dict[str, Any]) -> Any:
+            asked.update(hints)
+            raise StopIteration
+
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "ALL")
+    monkeypatch.setattr("openvino.Core", Core)
+    if isa:
+        runtimes.hold_openvino(isa)
+    with pytest.raises(StopIteration):
+        runtimes.load(runtime, "network.onnx", 2, None, {"x": [1, 3]})
+    assert asked.get("INFERENCE_PRECISION_HINT") == precision
 
 
 def test_outputs_that_disagree_are_not_timed(

@@ -149,6 +149,14 @@ def test_slices_of_one_sample_do_not_broadcast() -> None:
     check_slices(b.finish(large(b, [700, 1000, 3])), b.feed(N=3), 3)
 
 
+def test_samples_picked_from_others_run_whole() -> None:
+    b = Builder(12)
+    program = b.finish(b.node("gather", [large(b), b.input("s64", ["N"])], "f32", axis=0))
+    feed = b.feed(N=SAMPLES)
+    feed[program.inputs[1]] = b.rng.integers(0, SAMPLES, SAMPLES)
+    check_slices(program, feed, 1)
+
+
 def test_any_number_of_samples_without_values() -> None:
     b = Builder(11)
     program = b.finish(b.node("unary", [b.input("f32", ["N", "C"])], "f32", function="relu"))
